@@ -185,14 +185,19 @@ def told(error: BaseException) -> BaseException:
         return StorageFull(
             "The disk of the server behind Blob is full.", remedy="Make room on it: purveyor doctor"
         )
-    if name in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied"):
+    again = (
+        "While its key is being rotated that passes: try again. If it stays so: purveyor rotate "
+        "PROJECT, then deploy."
+    )
+    if name == "AccessDenied":
+        return StorageFull(
+            "The server behind Blob refuses the write: the project's storage is full.",
+            remedy=f"Delete something, or raise project_storage: purveyor health blob. {again}",
+        )
+    if name in ("InvalidAccessKeyId", "SignatureDoesNotMatch"):
         return Failed(
             "The server behind Blob refuses the project's key.",
-            remedy=(
-                "While it is being rotated that passes: try again. A write is refused when its "
-                "storage is full: purveyor health blob. If it stays so: purveyor rotate PROJECT, "
-                "then deploy."
-            ),
+            remedy=again,
         )
     return Failed(
         f"The server behind Blob refused: {name or 'unknown'}.",

@@ -235,11 +235,14 @@ purge) end "$2"; rm -rf "${PROJECTS:?}/$2/data" "${RUN:?}/$2" "$RUN/admin/$2" "$
 restart) : >"$RUN/$2.again"; halt "$2" ;;
 ask) shift; ask "$@" ;;
 each)
-    shift
+    shift; i=0 # at a time, so that those that a script holds up hold nobody else up
     for on in "$PROJECTS"/[0-9]*/on; do
         n=${on%/on} n=${n##*/}; [ -e "$on" ] || continue
-        echo "@$n"; ask "$n" "$@" 2>&1
-    done ;;
+        PATIENCE=6 ask "$n" "$@" >"$RUN/each.$$.$n" 2>&1 &
+        i=$((i + 1)); if [ $((i % 16)) = 0 ]; then wait; fi
+    done
+    wait
+    for said in "$RUN/each.$$."*; do if [ -e "$said" ]; then echo "@${said##*.}"; cat "$said"; rm -f "$said"; fi; done ;;
 cli)
     shift; n=; left=$#
     while [ "$left" -gt 0 ]; do # the words are looked at one by one, and put behind again

@@ -14,7 +14,8 @@ from botocore.exceptions import ClientError
 
 from purveyor_hooks import Access, Binding, Conflict, Failed, Service
 from purveyor_s3 import keys, quota
-from purveyor_s3.server import OWN_BUCKET, connection, ensure_bucket, exists, text
+from purveyor_s3.driver import code
+from purveyor_s3.server import MISSING, OWN_BUCKET, connection, ensure_bucket, exists, text
 
 T = TypeVar("T")
 BATCH = 1000
@@ -76,8 +77,15 @@ async def bind(service: Service, access: Access, binding: Binding) -> None:
             )
         await ensure_bucket(client, binding.resource)
         await _end(service, access, client, binding, with_time_left=False)
-        full = await quota.is_full(client, binding.resource)
+        await _grant(service, accounts, client, binding)
+
+
+async def _grant(service: Service, accounts: keys.Keys, client: Any, binding: Binding) -> None:
+    """The key works; one of a full bucket writes nothing, also where that was seen meanwhile."""
+    full = await quota.is_full(client, binding.resource)
     await _asked(service, accounts.grant(binding, writes=not full))
+    if full != (now := await quota.is_full(client, binding.resource)):
+        await _asked(service, accounts.allow(binding.resource, writes=not now))
 
 
 async def _asked(service: Service, answer: Awaitable[T]) -> T:
@@ -113,8 +121,7 @@ async def rotate(
         elif former not in {item.account for item in await _former(client, binding)}:
             note = f"former/{binding.number}/{former}/{int(until.timestamp())}"
             await client.put_object(Bucket=OWN_BUCKET, Key=note, Body=binding.resource.encode())
-        full = await quota.is_full(client, binding.resource)
-    await _asked(service, accounts.grant(binding, writes=not full))
+        await _grant(service, accounts, client, binding)
 
 
 async def retire(service: Service, access: Access, binding: Binding) -> None:
@@ -137,10 +144,15 @@ async def purge(service: Service, access: Access, binding: Binding) -> None:
 
 async def _empty(client: Any, bucket: str) -> None:
     """Every object, in all of its versions, and every upload that was begun."""
+    begun = await quota.uploads(client, bucket)
     for upload in (await client.list_multipart_uploads(Bucket=bucket)).get("Uploads", []):
-        await client.abort_multipart_upload(
-            Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
-        )
+        begun[upload["UploadId"]] = upload["Key"]
+    for number, key in begun.items():
+        try:
+            await client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=number)
+        except ClientError as error:
+            if code(error) not in (*MISSING, "NoSuchUpload"):
+                raise
     names: list[dict[str, Any]] = []
     while True:
         found, before = await client.list_object_versions(Bucket=bucket, MaxKeys=BATCH), names

@@ -21,33 +21,43 @@ from purveyor_s3.flavours import STORAGE
 from purveyor_s3.server import MISSING, OWN_BUCKET, USAGE, connection
 
 CALLS, TIME, LONGEST = 30, 3.0, 6.0  # of one look; seconds, to begin calls, and in all
+SHARE = 5  # calls of a bucket's objects, and of its uploads, before the next bucket has its turn
 EVERY = 5.0  # seconds at least between two
 PAGE, UPLOADS = 1000, 10
+KNOWN = 2000  # uploads of a bucket that are remembered
 
 
 class Seen(msgspec.Struct):
-    """A bucket: its bytes when it was last listed to its end, and whether it is refused more."""
+    """A bucket: the bytes of its objects and of parts of uploads, each when they were last listed to
+    their end, and whether it is refused more; and the uploads that were under way then, their keys
+    by their numbers: MinIO lists those alone that were begun since it was started."""
 
     size: int = 0
+    parts: int = 0
     full: bool = False
+    uploads: dict[str, str] = {}
 
 
 class Walk(msgspec.Struct):
-    """A bucket that is being listed: how far, and the bytes until there."""
+    """A bucket's objects, or its uploads, that are being listed: how far, and the bytes
+    until there. Then `rest` are uploads that were under way before and are not listed."""
 
-    bucket: str
     size: int = 0
-    uploads: bool = False
     key: str = ""
     number: str = ""
+    met: dict[str, str] = {}
+    rest: list[str] | None = None
 
 
 class Usage(msgspec.Struct):
-    """What was seen, when, and where the next look goes on."""
+    """What was seen, when, and where the next look goes on: at which bucket, and how far it came in
+    the objects and in the uploads of each."""
 
     buckets: dict[str, Seen] = {}
     at: float = 0.0
-    walk: Walk | None = None
+    next: str = ""
+    objects: dict[str, Walk] = {}
+    begun: dict[str, Walk] = {}
 
 
 async def noted(client: Any) -> Usage:
@@ -69,6 +79,12 @@ async def is_full(client: Any, bucket: str) -> bool:
     """Whether a bucket is refused more."""
     seen = (await noted(client)).buckets.get(bucket)
     return seen is not None and seen.full
+
+
+async def uploads(client: Any, bucket: str) -> dict[str, str]:
+    """The keys of uploads that were under way, by their numbers, where the bucket is measured."""
+    seen = (await noted(client)).buckets.get(bucket)
+    return seen.uploads if seen is not None else {}
 
 
 async def put_in_force(service: Service, access: Access) -> str:
@@ -93,7 +109,7 @@ def _told(service: Service, usage: Usage, limit: int) -> Iterator[str]:
     for name, seen in sorted(usage.buckets.items()):
         if seen.full:
             yield f"{name} has filled its storage ({text}): writes are refused."
-        elif limit and seen.size >= quotas.WARNED * limit:
+        elif limit and seen.size + seen.parts >= quotas.WARNED * limit:
             yield f"{name} has filled more than {quotas.WARNED:.0%} of its storage ({text})."
 
 
@@ -118,51 +134,102 @@ async def _look(service: Service, access: Access, client: Any, usage: Usage, lim
 async def _measure(
     service: Service, access: Access, client: Any, usage: Usage, listed: list[str], limit: int
 ) -> None:
-    """Bucket after bucket, from where the last look ended; each at most once."""
+    """Some calls for each bucket, from the one that the last look ended before, so that one with
+    very much in it keeps none of the others waiting."""
+    for walks in (usage.objects, usage.begun):
+        for name in walks.keys() - set(listed):
+            del walks[name]
     left, until = CALLS, anyio.current_time() + TIME
-    begun = usage.walk.bucket if usage.walk else ""
-    order = [name for name in listed if name >= begun] + [name for name in listed if name < begun]
-    for bucket in order:
-        walk = usage.walk
-        if walk is None or walk.bucket != bucket:
-            walk = usage.walk = Walk(bucket)
-        ended = False
-        while not ended and left > 0 and anyio.current_time() < until:
+    first = usage.next
+    order = [name for name in listed if name >= first] + [name for name in listed if name < first]
+    waiting = list(order)
+    while waiting and left > 0 and anyio.current_time() < until:
+        bucket = waiting.pop(0)
+        place = order.index(bucket) + 1
+        usage.next = order[place % len(order)]
+        ended, calls = await _visit(client, usage, bucket, limit)
+        left -= calls
+        if not ended:
+            waiting.append(bucket)
+        await _decide(service, access, usage, bucket, limit)
+
+
+async def _visit(client: Any, usage: Usage, bucket: str, limit: int) -> tuple[bool, int]:
+    """Go on with the objects of a bucket, and with its uploads: whether both came to their end, and
+    the calls that it took."""
+    seen, calls, both = usage.buckets.setdefault(bucket, Seen()), 0, True
+    for walks, step in ((usage.objects, _objects), (usage.begun, _begun)):
+        walk = walks.setdefault(bucket, Walk())
+        ended, took = False, 0
+        while not ended and took < SHARE:
             try:
-                ended, calls = await _step(client, walk)
+                ended, more = await step(client, bucket, walk, seen)
             except ClientError as error:
                 if code(error) not in MISSING:
                     raise
-                ended, calls = True, 1  # it was removed meanwhile
-            left -= calls
-        if not ended:
-            return
-        seen = usage.buckets.setdefault(bucket, Seen())
-        seen.size = walk.size
-        full = bool(limit) and quotas.is_full(seen.size / limit, was_full=seen.full)
-        if full != seen.full:
-            await keys.of(service, access).allow(bucket, writes=not full)
-            seen.full = full
-        place = order.index(bucket) + 1
-        usage.walk = Walk(order[place]) if place < len(order) else None
+                ended, more = True, 1  # it was removed meanwhile
+            took += more
+        calls += took
+        both &= ended
+        if ended:
+            del walks[bucket]
+    return both, calls
 
 
-async def _step(client: Any, walk: Walk) -> tuple[bool, int]:
+async def _decide(service: Service, access: Access, usage: Usage, bucket: str, limit: int) -> None:
+    """Refuse more as soon as what is known is too much; allow it when all was listed."""
+    seen = usage.buckets[bucket]
+    objects, begun = usage.objects.get(bucket), usage.begun.get(bucket)
+    used = max(seen.size, objects.size if objects else 0)
+    if begun is None or seen.full:
+        used += max(seen.parts, begun.size if begun else 0)
+    else:  # what was an upload when the last listing ended may be an object by now
+        used += begun.size
+    full = bool(limit) and quotas.is_full(used / limit, was_full=seen.full)
+    if full != seen.full:
+        await keys.of(service, access).allow(bucket, writes=not full)
+        seen.full = full
+
+
+async def _objects(client: Any, bucket: str, walk: Walk, seen: Seen) -> tuple[bool, int]:
     """One page more. Whether that was the last one, and the calls that it took."""
-    if not walk.uploads:
-        where = {"KeyMarker": walk.key} if walk.key else {}
-        if walk.number:
-            where["VersionIdMarker"] = walk.number
-        found = await client.list_object_versions(Bucket=walk.bucket, MaxKeys=PAGE, **where)
-        walk.size += sum(item.get("Size", 0) for item in found.get("Versions", []))
-        walk.uploads = not _goes_on(walk, found, "NextVersionIdMarker")
-        return False, 1
-    where = {"KeyMarker": walk.key, "UploadIdMarker": walk.number} if walk.key else {}
-    found = await client.list_multipart_uploads(Bucket=walk.bucket, MaxUploads=UPLOADS, **where)
-    begun = found.get("Uploads", [])
-    for item in begun:
-        walk.size += await _parts(client, walk.bucket, item)
-    return not _goes_on(walk, found, "NextUploadIdMarker"), 1 + len(begun)
+    where = {"KeyMarker": walk.key} if walk.key else {}
+    if walk.number:
+        where["VersionIdMarker"] = walk.number
+    found = await client.list_object_versions(Bucket=bucket, MaxKeys=PAGE, **where)
+    walk.size += sum(item.get("Size", 0) for item in found.get("Versions", []))
+    ended = not _goes_on(walk, found, "NextVersionIdMarker")
+    if ended:
+        seen.size = walk.size
+    return ended, 1
+
+
+async def _begun(client: Any, bucket: str, walk: Walk, seen: Seen) -> tuple[bool, int]:
+    """The same for uploads that are under way."""
+    if walk.rest is not None:
+        some, walk.rest = walk.rest[:UPLOADS], walk.rest[UPLOADS:]
+        for number in some:
+            await _count(client, bucket, walk, seen.uploads[number], number)
+        calls = len(some)
+    else:
+        where = {"KeyMarker": walk.key, "UploadIdMarker": walk.number} if walk.key else {}
+        found = await client.list_multipart_uploads(Bucket=bucket, MaxUploads=UPLOADS, **where)
+        begun = found.get("Uploads", [])
+        for item in begun:
+            await _count(client, bucket, walk, item["Key"], item["UploadId"])
+        if not _goes_on(walk, found, "NextUploadIdMarker"):
+            walk.rest = [number for number in seen.uploads if number not in walk.met]
+        calls = 1 + len(begun)
+    if walk.rest == []:
+        seen.parts, seen.uploads = walk.size, walk.met
+    return walk.rest == [], calls
+
+
+async def _count(client: Any, bucket: str, walk: Walk, key: str, number: str) -> None:
+    if (size := await _parts(client, bucket, key, number)) is not None:
+        walk.size += size
+        if len(walk.met) < KNOWN:
+            walk.met[number] = key
 
 
 def _goes_on(walk: Walk, found: dict[str, Any], number: str) -> bool:
@@ -178,15 +245,16 @@ def _goes_on(walk: Walk, found: dict[str, Any], number: str) -> bool:
     return True
 
 
-async def _parts(client: Any, bucket: str, upload: dict[str, Any]) -> int:
-    where = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+async def _parts(client: Any, bucket: str, key: str, number: str) -> int | None:
+    """The bytes of an upload, None when it is over."""
+    where = {"Bucket": bucket, "Key": key, "UploadId": number}
     size = marker = 0
     while True:
         try:
             found = await client.list_parts(**where, PartNumberMarker=marker, MaxParts=PAGE)
         except ClientError as error:
             if code(error) in (*MISSING, "NoSuchUpload"):  # it was ended meanwhile
-                return 0
+                return None
             raise
         size += sum(int(part.get("Size", 0)) for part in found.get("Parts", []))
         if not found.get("IsTruncated") or not found.get("Parts"):

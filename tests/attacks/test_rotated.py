@@ -15,6 +15,7 @@ from pymongo.errors import OperationFailure
 from purveyor_hooks import Access, Address, Binding, Image, Scope, Service
 from purveyor_mongodb import accounts
 from purveyor_mongodb.server import OWN_DATABASE
+from purveyor_mongodb.users import roles
 from servers import awaited
 from support import Stage
 
@@ -126,7 +127,7 @@ async def test_a_user_of_before_has_its_time_and_no_other_is_taken_for_it(stage:
         admin[OWN_DATABASE].bindings.insert_one({"_id": OLD.mark, "database": OLD.resource})
         for name in (OLD.account, "theirs"):
             admin[OLD.resource].command(
-                "createUser", name, pwd=OLD.password, roles=accounts.roles(OLD)
+                "createUser", name, pwd=OLD.password, roles=roles(OLD.resource, full=False)
             )
         await accounts.bind(service, access, OLD)
         now = datetime.now(UTC)

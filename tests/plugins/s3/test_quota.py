@@ -115,3 +115,35 @@ def test_without_a_limit_nobody_is_held_to_one(stage: Stage) -> None:
     stage.cli("update", "store", "-p", "project_storage=0", "--yes")
     eventually(lambda: told(stage) == "", 60)
     s3.put_object(Bucket=BUCKET, Key="again", Body=b"x")
+
+
+@pytest.mark.fortnightly
+def test_uploads_count_after_the_server_was_started_again_and_many_keep_no_bucket_unmeasured(
+    stage: Stage,
+) -> None:
+    """MinIO lists those alone that were begun since its start."""
+    stage.cli("update", "store", "-p", "project_storage=12mb", "--yes")
+    s3, other = connect(stage.variables("alpha")), connect(stage.variables("beta"))
+    for item in s3.list_object_versions(Bucket=BUCKET).get("Versions", []):
+        s3.delete_object(Bucket=BUCKET, Key=item["Key"], VersionId=item["VersionId"])
+    eventually(lambda: told(stage) == "", 60)
+    begun = s3.create_multipart_upload(Bucket=BUCKET, Key="parts")["UploadId"]
+    part = {"Bucket": BUCKET, "Key": "parts", "UploadId": begun}
+    s3.upload_part(**part, PartNumber=1, Body=b"x" * 10_500_000)
+    eventually(lambda: f"{BUCKET} has filled more than 80%" in told(stage), 60)
+    stage.cli("restart", "store", "--yes")
+    s3.put_object(Bucket=BUCKET, Key="more", Body=b"x" * 2_500_000)
+    eventually(lambda: f"{BUCKET} has filled its storage" in told(stage), 60)
+    assert refused(s3.upload_part, Key="parts", UploadId=begun, PartNumber=2, Body=b"x")
+    s3.abort_multipart_upload(**part)
+    eventually(lambda: told(stage) == "", 60)
+    many = [
+        s3.create_multipart_upload(Bucket=BUCKET, Key=f"many/{number}")["UploadId"]
+        for number in range(150)
+    ]
+    s3.put_object(Bucket=BUCKET, Key="large", Body=b"x" * 10_500_000)
+    other.put_object(Bucket=OTHER, Key="large", Body=b"x" * 13_000_000)
+    for bucket in (BUCKET, OTHER):
+        eventually(lambda: f"{bucket} has filled its storage" in told(stage), 60)
+    for number, upload in enumerate(many):
+        s3.abort_multipart_upload(Bucket=BUCKET, Key=f"many/{number}", UploadId=upload)
