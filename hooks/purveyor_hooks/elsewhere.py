@@ -50,8 +50,8 @@ def implemented_by(place: str) -> Callable[..., Any]:
 def misplaced(plugin: Any) -> list[str]:
     """What is wrong with the implementations of a plugin that are elsewhere, a sentence each."""
     wrong = []
-    for name, member in list(vars(plugin).items()):
-        place = getattr(member, ELSEWHERE, "")
+    for name in dir(plugin):
+        place = getattr(getattr(plugin, name), ELSEWHERE, "")
         if not place:
             continue
         module, _, hook = place.partition(":")

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONTRACT = ROOT / "hooks/purveyor_hooks"
 FILE = ROOT / "tests/data/contract.json"
 # those whose public names plugins import; the rest of the package is a toolkit
-MODULES = ("errors", "markers", "operations", "protocols", "specs", "types")
+MODULES = ("bases", "errors", "markers", "operations", "protocols", "specs", "types")
 
 
 def shape_of(source: str) -> dict[str, Any]:

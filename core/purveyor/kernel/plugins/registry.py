@@ -208,6 +208,11 @@ class Registry:
         if wrong := validation.contract(getattr(module, "PURVEYOR_CONTRACT", CONTRACT_VERSION)):
             self._refuse(plugin, wrong)
             return
+        if isinstance(module, type):
+            self._refuse(
+                plugin, f"it is the class {module.__name__}: name an object that is made of it"
+            )
+            return
         if plugin.name in self._plugins:
             self._refuse(
                 msgspec.structs.replace(plugin, name=f"{plugin.name} (second)"),
