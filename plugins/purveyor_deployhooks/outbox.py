@@ -118,7 +118,7 @@ class Outbox:
         self._db: Database | None = None
         self._lock = anyio.Lock()
         self._opening = anyio.Lock()
-        self._trust: ssl.SSLContext | bool = True  # read once: it takes longer than a delivery
+        self._trust: ssl.SSLContext | None = None
         self._more = anyio.Event()
         self._wanted = False  # whether there is a webhook: without one, an event costs no write
         self._seen = 0  # how far the event line was followed
@@ -148,7 +148,13 @@ class Outbox:
                 self._db = await anyio.to_thread.run_sync(make)
                 self._wanted = await self._run(_is_wanted)
                 self._seen = await self._run(begin)
-                self._trust = await anyio.to_thread.run_sync(httpx.create_ssl_context)
+
+    async def _trusted(self) -> ssl.SSLContext:
+        """Whom a receiver's certificate may be of: read once, for it takes longer than a delivery, and
+        not before there is one, for it takes 1.4 MB."""
+        if self._trust is None:
+            self._trust = await anyio.to_thread.run_sync(httpx.create_ssl_context)
+        return self._trust
 
     async def close(self) -> None:
         async with self._lock:  # nobody is in it
@@ -284,9 +290,10 @@ class Outbox:
             }
             with anyio.fail_after(TIMEOUT):
                 await check_address(row["url"])
+                trust = await self._trusted()
                 async with (
                     httpx.AsyncClient(
-                        timeout=TIMEOUT, follow_redirects=False, trust_env=False, verify=self._trust
+                        timeout=TIMEOUT, follow_redirects=False, trust_env=False, verify=trust
                     ) as http,
                     http.stream(
                         "POST", row["url"], content=row["body"].encode(), headers=headers
