@@ -3,6 +3,7 @@ installation as a whole."""
 
 import os
 import shutil
+import stat
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import starmap
@@ -412,6 +413,19 @@ def _copy(label: str, status: Status | None) -> Check:
     return Check(
         subject="copy of the state", name=label, ok=not remedy, detail=detail, remedy=remedy
     )
+
+
+async def of_folder(app: App) -> list[Check]:
+    """Whether others of this host may enter the state directory. Its files are closed to them each
+    by itself, and servers' data is not."""
+    state = app.context.state
+    mode = stat.S_IMODE((await anyio.to_thread.run_sync(os.stat, state)).st_mode)
+    if not mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return []
+    detail = f"{state} is open to others of this host ({mode:o}), and so is some servers' data"
+    return [
+        Check(subject="state", name="folder", ok=True, detail=detail, remedy=f"chmod 700 {state}")
+    ]
 
 
 async def of_disks(app: App) -> list[Check]:

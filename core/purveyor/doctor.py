@@ -16,6 +16,7 @@ from purveyor.checks import (
     of_containment,
     of_copies,
     of_disks,
+    of_folder,
     of_names,
     of_services,
 )
@@ -54,6 +55,7 @@ async def examine(
     is started: a path is looked at as far as the container and the account.
     """
     checks = [await (_answers(app) if quick else _store(app)), *await of_disks(app)]
+    checks += await of_folder(app)
     for name, detail, remedy in await stuck(app):
         checks.append(Check(subject="operation", name=name, ok=False, detail=detail, remedy=remedy))
     for name, detail in [*await endings(app), *([] if quick else await owners(app))]:

@@ -53,7 +53,7 @@ class Scene:
 
     def begin(self) -> None:
         """A new installation with the images that there are."""
-        self.state.mkdir(parents=True)
+        self.state.mkdir(parents=True, mode=0o700)
         (self.state / "settings.toml").write_text(SETTINGS)
 
     def engine_of(self, namespace: str, labels: Labels) -> FakeEngine:

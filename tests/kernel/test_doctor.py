@@ -138,6 +138,24 @@ async def test_a_disk_that_is_as_good_as_full_is_told(
         assert found.detail.startswith("1.0 of 100 GB free at ")
 
 
+async def test_a_state_directory_that_others_may_enter_is_told(scene: Scene) -> None:
+    async with scene.open() as app:
+        assert not [
+            item
+            for item in await examine(app, None, "production", quick=True)
+            if item.name == "folder"
+        ]
+        scene.state.chmod(0o755)
+        (told,) = [
+            item
+            for item in await examine(app, None, "production", quick=True)
+            if item.name == "folder"
+        ]
+        assert told.ok
+        assert "755" in told.detail
+        assert told.remedy == f"chmod 700 {scene.state}"
+
+
 async def test_an_engine_that_is_away_is_one_check_and_the_rest_is_looked_at(scene: Scene) -> None:
     async with scene.open() as app:
         scene.engine.away = "The engine is away."
