@@ -143,6 +143,20 @@ def test_a_class_that_lacks_what_its_capability_needs_makes_no_object() -> None:
         Half()  # type: ignore[abstract]
 
 
+def test_the_third_party_plugin_is_such_a_class_and_mypy_finds_nothing_in_it() -> None:
+    """Its driver need not be here for that."""
+    source = ROOT / "contrib/purveyor-mariadb"
+    options = ("--strict", "--follow-imports=silent", "--ignore-missing-imports", "--config-file=")
+    cache = ("--cache-dir", str(ROOT / ".mypy_cache"))
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, *cache, "purveyor_mariadb"],
+        capture_output=True, text=True, cwd=source,
+        env={**os.environ, "MYPYPATH": str(ROOT / "hooks")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "bases.Links" in (source / "purveyor_mariadb/__init__.py").read_text()
+
+
 def test_a_class_in_place_of_its_object_is_told() -> None:
     assert "the class Thing: name an object" in taken(Thing).error
 

@@ -262,6 +262,7 @@ SOME = (
     "projects_are_linked",
     "projects_are_kept_apart",
     "a_backup_is_restored",
+    "its_operations_are_resumed",
 )
 
 

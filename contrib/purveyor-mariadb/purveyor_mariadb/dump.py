@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 
 import purveyor_hooks as ph
-from purveyor_hooks import hookimpl
 from purveyor_hooks.parts import Part, PartWriter, read_parts
 
 from . import code
@@ -44,7 +43,6 @@ OURS = "SELECT 1 FROM information_schema.tables WHERE table_schema = 'purveyor'"
 LEFT_OVER = r"SELECT User FROM mysql.global_priv WHERE User LIKE 'purveyor\_load\_%'"
 
 
-@hookimpl
 async def census(service: ph.Service, access: ph.Access) -> ph.Census:
     counts: dict[str, dict[str, int]] = {"databases": {}, "rows": {}, "code": {}}
     async with root(service, access) as cursor:
@@ -116,7 +114,6 @@ class Lines:
             self.heard.append((table, digest))
 
 
-@hookimpl
 async def backup(service: ph.Service, access: ph.Access, sink: ph.Sink) -> ph.Census:
     """Each database of one moment, counted as it passes. What cannot be read is named, and the rest
     is written."""
@@ -171,7 +168,6 @@ def last_line(error: ph.Failed) -> str:
     return (error.detail.strip().splitlines() or [str(error)])[-1]
 
 
-@hookimpl
 async def contents(source: ph.Source, into: ph.Contents) -> None:
     """Rows by table, views and routines one by one, and whatever else is in a dump by database."""
     async for part in read_parts(source):
@@ -189,7 +185,6 @@ async def contents(source: ph.Source, into: ph.Contents) -> None:
                 await into.put("code", f"{name}.{thing.called}", "", thing.digest)
 
 
-@hookimpl
 async def restore(
     service: ph.Service, access: ph.Access, source: ph.Source, options: ph.RestoreOptions
 ) -> tuple[ph.Finding, ...]:
