@@ -65,7 +65,15 @@ def test_it_is_told_then_refused_and_freed_by_deleting(stage: Stage, s3: Any) ->
     assert refused(s3.copy_object, Key="third", CopySource=f"{BUCKET}/first")
     assert refused(s3.create_multipart_upload, Key="third")
     assert refused(s3.upload_part, **part)
+    assert refused(
+        s3.upload_part_copy,
+        **{name: part[name] for name in ("Key", "UploadId", "PartNumber")},
+        CopySource=f"{BUCKET}/first",
+    )
     assert httpx.put(address, content=b"x").status_code == 403
+    form = s3.generate_presigned_post(BUCKET, "form")
+    sent = httpx.post(form["url"], data=form["fields"], files={"file": b"x"})
+    assert sent.status_code == 403, sent.text
     assert len(s3.get_object(Bucket=BUCKET, Key="first")["Body"].read()) == 1_800_000
     connect(stage.variables("beta")).put_object(Bucket=OTHER, Key="x", Body=b"x" * 100)
     said = "SELECT data ->> 'reason' FROM events WHERE type = 'service.healthy'"
