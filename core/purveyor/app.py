@@ -55,11 +55,12 @@ from purveyor.kernel.alarm import Alarm
 from purveyor.kernel.api.refusals import Refusals
 from purveyor.kernel.cache import Cache
 from purveyor.kernel.core import SignedIn
-from purveyor.kernel.db import Store, copies
+from purveyor.kernel.db import Store, Tx, copies
 from purveyor.kernel.db.beginning import begin
 from purveyor.kernel.db.database import installation
 from purveyor.kernel.db.faults import told
 from purveyor.kernel.db.lock import StateLock
+from purveyor.kernel.db.rows import Row
 from purveyor.kernel.db.secrets import Secrets, open_secrets
 from purveyor.kernel.events.bus import Bus
 from purveyor.kernel.events.catalog import Described
@@ -132,6 +133,7 @@ from purveyor_hooks import (
     Logger,
     NotFound,
     PurveyorError,
+    Scope,
     Service,
 )
 
@@ -149,6 +151,19 @@ SUBJECTS: Subjects = {
     "environment": Subject(
         lambda tx, given: projects.environment_by_id(tx, int(given)).id, projects.environment_slugs
     ),
+}
+
+
+# The tables that remembered answers are read from. Columns that say what was seen do not count.
+WATCHED: Mapping[str, Sequence[str]] = {
+    "bindings": (),
+    "environments": (),
+    "links": (),
+    "networks": (),
+    "projects": (),
+    "services": (),
+    "tokens": ("last_used_at",),
+    "web_sessions": ("last_used_at",),
 }
 
 
@@ -173,8 +188,8 @@ class App:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.bus = Bus(context.store)
-        self.memory = Cache()
-        self.bus.watch(lambda _: self.memory.clear())
+        context.store.watch_rows(WATCHED)
+        self.memory = Cache(context.store)
         self.workers: anyio.abc.TaskGroup | None = None  # of plugins' own work
         self.token_uses: dict[int, datetime] = {}
         self.wrong_tokens = Refusals(context.store, "token.refused")
@@ -193,7 +208,8 @@ class App:
             self.runner.lift = self._lift
         self.incidents = Incidents(context)
         self.observer = Observer(context, self.provision, self.incidents)
-        self.bus.watch(lambda _: self.observer.stale())
+        # containers are another's when something of a service or a project is
+        self.bus.watch(self._containers_changed)
         repairs = Repairs(context, self.runner, self.operation_types, self.incidents)
         self.service_controller = ServiceController(
             context, self.provision, self.runner, self.observer, self.incidents, repairs
@@ -227,6 +243,10 @@ class App:
         context.parts.add(self.observer, self.renewals, self.copies, self.recovery)
         self.subjects = SUBJECTS
         self.events: Sequence[Described] = EVENTS
+
+    def _containers_changed(self, batch: Sequence[Event]) -> None:
+        if any(event.service or event.project for event in batch):
+            self.observer.stale()
 
     def part(self, kind: type[T]) -> T:
         """What a feature made once, by its class."""
@@ -403,28 +423,33 @@ class PluginCore:
         self, service_type: str, actor: Actor, project: str | int | None, environment: str | None
     ) -> Bound:
         question = ("bound", service_type, actor, project, environment)
-        return await self._app.memory.get_or_load(
-            question, lambda: self._bound(service_type, actor, project, environment)
+        found, _ = await self._app.memory.get_or_load(
+            question,
+            lambda: self._bound(service_type, actor, project, environment),
+            lambda answer: answer[1],
         )
+        return found
 
     async def _bound(
         self, service_type: str, actor: Actor, project: str | int | None, environment: str | None
-    ) -> Bound:
+    ) -> tuple[Bound, Sequence[Row]]:
+        """The binding, and the rows that it stands on."""
         context = self._app.context
-        found = await context.store.read(
-            lambda tx: resolve.find(tx, context, service_type, actor, project, environment)
-        )
+
+        def look(tx: Tx) -> tuple[Bound | Scope, Sequence[Row]]:
+            found = resolve.find(tx, context, service_type, actor, project, environment)
+            return found, resolve.read_from(tx, found) if isinstance(found, Bound) else ()
+
+        found, rows = await context.store.read(look)
         if isinstance(found, Bound):
-            return found
+            return found, rows
         await self._app.run(
             "bind", BindArguments(project=found.project, environment=found.environment), actor
         )
-        made = await context.store.read(
-            lambda tx: resolve.find(tx, context, service_type, actor, project, environment)
-        )
+        made, rows = await context.store.read(look)
         if not isinstance(made, Bound):
             raise Conflict("The binding is not made yet.", remedy="Try again.")
-        return made
+        return made, rows
 
 
 @asynccontextmanager

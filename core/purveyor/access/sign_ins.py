@@ -237,7 +237,11 @@ class SignIns:
             return None
         question = ("session", sessions.hash_of(credential))
         found = await self._memory.get_or_load(
-            question, lambda: self._store.read(lambda tx: _look_up(tx, credential))
+            question,
+            lambda: self._store.read(lambda tx: _look_up(tx, credential)),
+            lambda found: (
+                [("web_sessions", found.session.id), ("tokens", found.token.id)] if found else []
+            ),
         )
         if found is None:
             return None

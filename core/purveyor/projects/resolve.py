@@ -3,7 +3,8 @@ binding."""
 
 from purveyor.context import Context
 from purveyor.kernel.db import Tx
-from purveyor.projects import bindings, variables
+from purveyor.kernel.db.rows import WHOLE, Row
+from purveyor.projects import bindings, tokens, variables
 from purveyor.projects import store as projects
 from purveyor.projects.models import EnvironmentRecord, ProjectRecord
 from purveyor.projects.operations.projects import PRODUCTION
@@ -40,6 +41,22 @@ def find(
         project_id=record.id,
         api_url=context.settings.api_url.rstrip("/"),
     )
+
+
+def read_from(tx: Tx, found: Bound) -> list[Row]:
+    """The rows that a binding is told by: another link of its project may put another in its place,
+    and without its token an environment that needs one has none."""
+    record = projects.binding(tx, found.binding.id)
+    assert record is not None
+    token = tokens.number_of_environment(tx, record.environment_id or 0)
+    return [
+        ("services", record.service_id),
+        ("bindings", record.id),
+        ("environments", record.environment_id or WHOLE),
+        ("projects", found.project_id),
+        ("links", WHOLE),
+        *([("tokens", token)] if token else []),
+    ]
 
 
 def _project(tx: Tx, actor: Actor, given: str | int | None) -> ProjectRecord:

@@ -9,11 +9,16 @@ from purveyor.projects.models import EnvironmentRecord, ProjectRecord
 
 def of_environment(tx: Tx, environment_id: int) -> str | None:
     """The environment's own token in clear, if it has a valid one."""
-    where = f"environment_id = ? AND sealed IS NOT NULL AND {VALID}"
-    sealed = tx.value(
-        f"SELECT sealed FROM tokens WHERE {where} ORDER BY id DESC", [environment_id, tx.now]
-    )
+    number = number_of_environment(tx, environment_id)
+    sealed = tx.value("SELECT sealed FROM tokens WHERE id = ?", [number])
     return None if sealed is None else str(tx.secrets.open(sealed))
+
+
+def number_of_environment(tx: Tx, environment_id: int) -> int | None:
+    """The id of the environment's own token, if it has a valid one."""
+    where = f"environment_id = ? AND sealed IS NOT NULL AND {VALID}"
+    found = tx.value(f"SELECT max(id) FROM tokens WHERE {where}", [environment_id, tx.now])
+    return None if found is None else int(found)
 
 
 def ensure_of_environment(tx: Tx, project: ProjectRecord, environment: EnvironmentRecord) -> None:

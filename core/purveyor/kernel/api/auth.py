@@ -13,6 +13,7 @@ from purveyor.kernel.api.peers import REACH, Reach
 from purveyor.kernel.api.tokens import actor_of
 from purveyor.kernel.core import Core
 from purveyor.kernel.db import Tx
+from purveyor.kernel.db.rows import WHOLE, Row
 from purveyor_hooks import Actor, Forbidden, StateUnavailable, Unauthorized
 
 TRUSTED = "purveyor.trusted"
@@ -76,7 +77,9 @@ async def _is_strange(core: Core, connection: Connection, record: TokenRecord) -
     peer = connection.client.host if connection.client else ""
     if record.project_id is None:
         return False
-    home = await core.memory.get_or_load(("home", peer), lambda: core.home(peer))
+    home = await core.memory.get_or_load(
+        ("home", peer), lambda: core.home(peer), lambda _: [("networks", WHOLE)]
+    )
     other = (
         home.environment_id != record.environment_id
         if record.environment_id
@@ -101,7 +104,9 @@ async def known_by(connection: Connection, text: str) -> Known | None:
     if connection.scope.get(INWARD) and (found := await core.signed_in(text)) is not None:
         return Known(found.token, _actor(found.token, None), found.number)
     known = await core.memory.get_or_load(
-        ("token", text), lambda: core.context.store.read(lambda tx: _look_up(core, tx, text))
+        ("token", text),
+        lambda: core.context.store.read(lambda tx: _look_up(core, tx, text)),
+        _read_from,
     )
     return (
         None
@@ -123,6 +128,14 @@ def _look_up(core: Core, tx: Tx, token: str) -> Known | None:
     number = record.environment_id
     environment = core.subjects["environment"].slugs(tx, [number])[number] if number else None
     return Known(record, _actor(record, environment))
+
+
+def _read_from(known: Known | None) -> list[Row]:
+    """What a token is told by: its own row, and that of the environment whose slug it bears."""
+    if known is None:
+        return []
+    number = known.record.environment_id
+    return [("tokens", known.record.id), *([("environments", number)] if number else [])]
 
 
 def _actor(record: TokenRecord, environment: str | None) -> Actor:

@@ -3,7 +3,7 @@ numbers."""
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
 from purveyor import __version__
-from purveyor.kernel.db import copies
+from purveyor.kernel.db import copies, rows
 from purveyor.kernel.db.beginning import MARK, begun, lost
 from purveyor.kernel.db.faults import told, way_back
 from purveyor.kernel.db.secrets import Secrets
@@ -210,6 +210,10 @@ class Store:
         self._examining = anyio.Lock()
         self.published: Callable[[Sequence[Event]], None] = lambda events: None
         self.committed: Callable[[], None] = lambda: None  # after every transaction
+        # with the rows of watched tables that a transaction has changed, before it is published
+        self.changed: Callable[[Collection[rows.Row]], None] = lambda rows: None
+        self.watched: frozenset[str] = frozenset()
+        self._changed: set[rows.Row] = set()
 
     def open(self) -> None:
         """Open the file, bring its tables up to date, and check that the state's key is the right
@@ -275,6 +279,12 @@ class Store:
         with told(self._path):
             prepare(self._opened(self._writer).conn)
 
+    def watch_rows(self, tables: Mapping[str, Collection[str]]) -> None:
+        """Have `changed` told of the rows of these tables, but for the columns that are named with
+        them."""
+        self.watch(lambda writer: rows.watch(writer, tables, self._changed.add))
+        self.watched = frozenset(tables)
+
     @property
     def path(self) -> Path:
         return self._path
@@ -304,7 +314,8 @@ class Store:
         """Run `work` in a transaction of its own; when it raises, nothing has happened."""
         writer = self._opened(self._writer)
 
-        def run() -> tuple[T, list[Event]]:
+        def run() -> tuple[T, list[Event], frozenset[rows.Row]]:
+            self._changed.clear()  # of one that was taken back
             if how := self._gone():
                 self._rescue(writer)
                 raise self._taken_away(how)
@@ -314,12 +325,14 @@ class Store:
                     result = work(tx)
                 finally:
                     tx.end()
-            return result, tx.events
+            return result, tx.events, frozenset(self._changed)
 
         async with self._writing:
             # a committed transaction's events are published, come what may
             with anyio.CancelScope(shield=True):
-                result, events = await anyio.to_thread.run_sync(run)
+                result, events, changed = await anyio.to_thread.run_sync(run)
+            if changed:
+                self.changed(changed)
             if events:
                 self.published(events)
             self.committed()
