@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from purveyor.app import EVENTS, OPERATION_TYPES
+from purveyor.cli.event_pages import markdown
 from purveyor.kernel.events import catalog
 from purveyor_hooks import events
 
@@ -51,6 +52,6 @@ def test_each_entry_says_when_and_its_example_is_of_its_type(name: str) -> None:
 
 def test_the_document_is_the_one_that_is_generated() -> None:
     text = (ROOT / "hooks/purveyor_hooks/EVENTS.md").read_text()
-    assert text == catalog.markdown(list(ENTRIES.values())), (
+    assert text == markdown(list(ENTRIES.values())), (
         "purveyor events --catalogue > hooks/purveyor_hooks/EVENTS.md"
     )

@@ -82,6 +82,7 @@ def events_command(
 
 
 def _catalogue(options: Options) -> None:
+    from purveyor.cli.event_pages import markdown
     from purveyor.kernel.events import catalog
 
     program = options.require_program()
@@ -89,4 +90,4 @@ def _catalogue(options: Options) -> None:
     if options.as_json:
         click.echo(msgspec.json.encode(entries))
     else:
-        click.echo(catalog.markdown(entries), nl=False)
+        click.echo(markdown(entries), nl=False)
