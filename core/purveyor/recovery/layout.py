@@ -98,7 +98,7 @@ def lay_out(
     """Write what holds on this machine: nothing runs, no data is there yet, and what is to be
     brought back from where.
 
-    `final` is the state directory to be; `house` may have another one.
+    `final` is the state directory to be; `context` may have another one.
     """
     end_unfinished(tx, context, operation_types)
     wanted = [
