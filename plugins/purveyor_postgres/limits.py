@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from purveyor_hooks import Parameter, Service, quotas
 from purveyor_postgres.accounts import most_connections
 from purveyor_postgres.sql import quoted
-from purveyor_postgres.walls import COMMENT, EXTRA, MARKED, OWNERS_MARK, is_superuser, terminate
+from purveyor_postgres.walls import EXTRA, MARK, NOTED, is_superuser, terminate
 
 CONNECTIONS = Parameter(
     name="project_connections",
@@ -43,13 +43,19 @@ DISK = Parameter(
 SHUT = 1.1  # of the limit
 
 ROLES = f"""
+WITH {NOTED}, extras AS (
+    SELECT b.datname::text, b.oid, split_part(s.description, ' {EXTRA} ', 1) AS mark
+    FROM pg_database b JOIN pg_shdescription s ON s.objoid = b.oid AND s.classoid = 'pg_database'::regclass
+    WHERE b.datallowconn AND s.description LIKE '{MARK}% {EXTRA} %'
+)
 SELECT r.rolname AS role, o.rolname AS owner, r.rolconnlimit AS connections,
     (SELECT setconfig FROM pg_db_role_setting s WHERE s.setrole = r.oid AND s.setdatabase = 0) AS everywhere,
-    ARRAY(SELECT d.datname::text FROM pg_database d WHERE d.datallowconn AND (d.datname = o.rolname
-        OR starts_with(shobj_description(d.oid, 'pg_database'), {OWNERS_MARK} || ' {EXTRA} ')) ORDER BY d.oid) AS databases,
+    ARRAY(SELECT d.datname FROM (
+        SELECT b.datname::text, b.oid FROM pg_database b WHERE b.datname = o.rolname AND b.datallowconn
+        UNION SELECT e.datname, e.oid FROM extras e WHERE e.mark = r.mark
+    ) d ORDER BY d.oid) AS databases,
     ARRAY(SELECT e FROM pg_db_role_setting s, unnest(s.setconfig) e WHERE s.setrole = r.oid AND s.setdatabase <> 0) AS inside
-FROM pg_roles r JOIN pg_roles o ON {COMMENT.format("o")} = {OWNERS_MARK}
-WHERE {MARKED} AND r.rolcanlogin
+FROM noted r JOIN noted o ON o.note = r.mark WHERE r.note LIKE '{MARK}%' AND r.rolcanlogin
 """
 READ_ONLY = "default_transaction_read_only=on"
 TAKEN = """
@@ -85,6 +91,8 @@ async def put_in_force(service: Service, opened: Any) -> str:
         )
     full = await is_superuser(opened)
     quota = quotas.size(service, DISK)
+    of_server = await opened.fetchval("SELECT current_setting('max_connections')::int")
+    most = most_connections(service, of_server)
     for row in await opened.fetch(ROLES):
         standing = Standing(row["owner"], 0.0, READ_ONLY in row["inside"])
         if quota and row["databases"]:
@@ -94,7 +102,7 @@ async def put_in_force(service: Service, opened: Any) -> str:
             )
             standing = standing._replace(share=used / quota)
         shut = standing.full and standing.share >= SHUT
-        await _connections(service, opened, row, shut=shut)
+        await _connections(opened, row, 0 if shut else most)
         if full:
             await _temporary(service, opened, row)
             if standing.full != standing.was_full:
@@ -117,17 +125,10 @@ async def put_in_force(service: Service, opened: Any) -> str:
     return " ".join(dict.fromkeys(said))  # once, however many logins a project has
 
 
-async def _connections(service: Service, opened: Any, row: Any, *, shut: bool) -> None:
-    wanted = (
-        0
-        if shut
-        else most_connections(
-            service, await opened.fetchval("SELECT current_setting('max_connections')::int")
-        )
-    )
+async def _connections(opened: Any, row: Any, wanted: int) -> None:
     if row["connections"] != wanted:
         await opened.execute(f"ALTER ROLE {quoted(row['role'])} CONNECTION LIMIT {wanted}")
-        if shut:
+        if wanted == 0:
             await terminate(opened, row["role"])
 
 
