@@ -58,7 +58,7 @@ from purveyor.kernel.core import SignedIn
 from purveyor.kernel.db import Store, Tx, copies
 from purveyor.kernel.db.beginning import begin
 from purveyor.kernel.db.database import installation
-from purveyor.kernel.db.faults import told
+from purveyor.kernel.db.faults import translate_faults
 from purveyor.kernel.db.lock import StateLock
 from purveyor.kernel.db.rows import Row
 from purveyor.kernel.db.secrets import Secrets, open_secrets
@@ -405,7 +405,7 @@ class PluginCore:
 
     async def services(self, service_type: str) -> Sequence[Service]:
         context = self._app.context
-        found = await context.store.read(services.every)
+        found = await context.store.read(services.list_all)
         return [
             handle_of(context, item).from_host(context).view
             for item in found
@@ -469,7 +469,7 @@ async def built(
     seconds, `BadInput` for settings or a key that cannot be used, `StateRefused` and
     `StateUnavailable` for what `Store.open` says.
     """
-    with told(state):
+    with translate_faults(state):
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings = load_settings(state)
     opened: list[Secrets] = []
@@ -480,7 +480,7 @@ async def built(
     )
     with lock, libraries(logger):
         begin(state, settings.folder_of_volumes(state))
-        with told(state):
+        with translate_faults(state):
             secrets = open_secrets(state)
         opened.append(secrets)
         store = make_store(state, secrets, migrations)

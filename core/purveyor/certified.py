@@ -33,7 +33,7 @@ async def of_certificates(app: App) -> list[Check]:
     """Servers of Purveyor's that have no certificate of its authority, or one that ends soon."""
 
     def look(tx: Tx) -> list[tuple[ServiceRecord, datetime | None]]:
-        held = [(item, certificates.find(tx, item.id)) for item in services.every(tx)]
+        held = [(item, certificates.find(tx, item.id)) for item in services.list_all(tx)]
         return [(item, found.expires_at if found else None) for item, found in held]
 
     checks = []
@@ -62,7 +62,7 @@ async def of_ports(
 ) -> list[Check]:
     """Whether servers that run present what is recorded for them, all asked at once; a short
     sentence when all do."""
-    records = await app.context.store.read(services.every) if only is None else only
+    records = await app.context.store.read(services.list_all) if only is None else only
     asked = [
         (record, wanted)
         for record in records

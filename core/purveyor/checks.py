@@ -57,7 +57,9 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 async def of_services(app: App) -> list[Check]:
     """Whether every service that should run does."""
     records = [
-        item for item in await app.context.store.read(services.every) if item.desired == "running"
+        item
+        for item in await app.context.store.read(services.list_all)
+        if item.desired == "running"
     ]
     seen = await app.observer.statuses(records)
     wrong = [
@@ -101,7 +103,7 @@ async def of_containment(app: App) -> list[Check]:
     type needs none, and runs on as it was: nothing is restarted for that."""
 
     def look(tx: Tx) -> tuple[list[ServiceRecord], dict[str, tuple[str, str]]]:
-        owned = [item for item in services.every(tx) if item.imported is None]
+        owned = [item for item in services.list_all(tx) if item.imported is None]
         names_of = [(item.container, _name(tx, item)) for item in _active(tx) if item.container]
         apps = {
             container: (name, f"purveyor deploy {name.replace('/', ' -e ')} IMAGE")
@@ -290,7 +292,7 @@ async def of_backups(app: App) -> list[Check]:
     """Whether the last backup of each service is good, and schedules keep to their times."""
 
     def look(tx: Tx) -> tuple[list[ServiceRecord], list[BackupRecord], list[ScheduleRecord]]:
-        return services.every(tx), backups.listed(tx), backups.schedules(tx)
+        return services.list_all(tx), backups.listed(tx), backups.schedules(tx)
 
     every, made, schedules = await app.context.store.read(look)
     found = [_last(service, made) for service in every] + [

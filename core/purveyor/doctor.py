@@ -184,7 +184,7 @@ async def _audit(app: App, quick: bool) -> Check:
 
 async def of_wheels(app: App) -> list[Check]:
     """Whether what was installed beside Purveyor is as it was installed."""
-    noted = await app.context.store.read(installed.every)
+    noted = await app.context.store.read(installed.list_all)
     differing = await anyio.to_thread.run_sync(
         lambda: [(item, files.differs(item)) for item in noted]
     )
@@ -372,7 +372,7 @@ async def newer(app: App) -> list[tuple[str, str]]:
     """Services whose image's name means another image now: what runs goes on until somebody takes
     the newer one."""
     found = []
-    for record in await app.context.store.read(services.every):
+    for record in await app.context.store.read(services.list_all):
         if await app.provision.newer_image(record):
             take = f"purveyor update {record.slug} --image {record.image}"
             found.append(
@@ -418,7 +418,7 @@ async def owners(app: App) -> list[tuple[str, str]]:
 
     def work(tx: Tx) -> list[tuple[str, str]]:
         found = []
-        for service in services.every(tx):
+        for service in services.list_all(tx):
             if app.context.registry.find(service.service_type) is None:
                 continue
             server = handle_of(app.context, service)

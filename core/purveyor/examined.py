@@ -21,7 +21,7 @@ async def of_servers(
     app: App, chosen: Sequence[ServiceRecord] | None = None, project: str = ""
 ) -> list[Check]:
     """Of the services that are chosen, or all; with a project of its accounts alone."""
-    records = await app.context.store.read(services.every) if chosen is None else chosen
+    records = await app.context.store.read(services.list_all) if chosen is None else chosen
     seen = await app.observer.statuses(records)
     found: dict[int, list[Check]] = {}
     limiter = anyio.CapacityLimiter(AT_ONCE)

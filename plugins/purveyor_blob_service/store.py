@@ -124,7 +124,7 @@ class Buckets:
         try:
             yield Bucket(known.opened, bound.binding.resource)
         except (ClientError, BotoCoreError, OSError, ExceptionGroup) as error:
-            raise told(transfer.first_of(error)) from None
+            raise translate_error(transfer.first_of(error)) from None
         finally:
             await known.leave()
 
@@ -153,7 +153,7 @@ class Buckets:
         return made
 
 
-def told(error: BaseException) -> BaseException:
+def translate_error(error: BaseException) -> BaseException:
     """A server's refusal, as a person can use it."""
     if not isinstance(error, ClientError | BotoCoreError | OSError):
         return error

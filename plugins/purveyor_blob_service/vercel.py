@@ -82,7 +82,7 @@ def age(request: Req) -> str:
     return f"max-age={seconds}" if seconds.isdecimal() else ""
 
 
-def told(request: Req, bound: Bound, blob: Blob) -> dict[str, Any]:
+def blob_answer(request: Req, bound: Bound, blob: Blob) -> dict[str, Any]:
     """A blob as this client knows it."""
     url = paths.url(bound.api_url or str(request.base_url), bound.project_id, blob.pathname)
     name = blob.pathname.rpartition("/")[2].encode("ascii", "replace").decode().replace('"', "'")
@@ -127,10 +127,12 @@ async def put_or_copy(
     async with desk.buckets.opened(bound) as bucket:
         if fromUrl is not None:
             source = paths.of_url(fromUrl, bound.project_id, "fromUrl")
-            return told(request, bound, await copied(request, bound, bucket, source, pathname))
+            return blob_answer(
+                request, bound, await copied(request, bound, bucket, source, pathname)
+            )
         name = target(request, pathname)
         kind = paths.media_type(request.headers.get("x-content-type"), "", name)
-        return told(
+        return blob_answer(
             request,
             bound,
             await bucket.put(name, body_of(request), kind, conditions(request), age(request)),
@@ -151,13 +153,13 @@ async def head_or_list(
     bound = await desk.bound(request.user, None, None)
     async with desk.buckets.opened(bound) as bucket:
         if url is not None:
-            return told(
+            return blob_answer(
                 request, bound, await bucket.head(paths.of_url(url, bound.project_id, "url"))
             )
         folded = mode == "folded"
         page = await bucket.page(paths.check_prefix(prefix), limit, cursor, folded)
     listed: dict[str, Any] = {
-        "blobs": [told(request, bound, blob) for blob in page.blobs],
+        "blobs": [blob_answer(request, bound, blob) for blob in page.blobs],
         "hasMore": page.cursor is not None,
     }
     return (
@@ -187,7 +189,7 @@ async def rename(request: Req, desk: Any, pathname: str, fromUrl: str) -> dict[s
         made = await copied(request, bound, bucket, source, pathname)
         if made.pathname != source:
             await bucket.delete([source])
-    return told(request, bound, made)
+    return blob_answer(request, bound, made)
 
 
 def uploads() -> Any:
@@ -217,7 +219,7 @@ def uploads() -> Any:
             if action == "complete":
                 parts = {part.partNumber: part.etag for part in _parts(await request.body())}
                 await bucket.complete(name, upload, parts, conditions(request))
-                return told(request, bound, await bucket.head(name))
+                return blob_answer(request, bound, await bucket.head(name))
         raise BadInput(
             "x-mpu-action must be create, upload or complete.", errors={"x-mpu-action": "not known"}
         )

@@ -8,13 +8,13 @@ from litestar.response import Redirect
 
 from purveyor_dashboard.pages import OIDC, OIDC_RETURN, SIGN_IN, Pages, Req, local, sign_in_at
 from purveyor_dashboard.sessions import (
-    begun,
     check_form,
     ended,
     gone,
     is_foreign,
     of_open,
     secret_of,
+    session_cookie,
 )
 from purveyor_hooks import Application, Forbidden, PurveyorError
 
@@ -48,7 +48,7 @@ def plain(pages: Pages, app: Application, paths: Sequence[str]) -> Sequence[Any]
             status = 403 if error.status == 401 else error.status
             return pages.sign_in(wanted, status=status, error=error)
         answer = Redirect(f"{session.base}{wanted}")
-        answer.set_cookie(begun(request, session))
+        answer.set_cookie(session_cookie(request, session))
         return answer
 
     @get(OIDC)
@@ -83,7 +83,7 @@ def plain(pages: Pages, app: Application, paths: Sequence[str]) -> Sequence[Any]
             # a page and no redirect: the session's cookie is not sent on from another site, and
             # this begins a way of our own
             answer = pages.page("arrived.html", None, onward=f"{session.base}{arrival.wanted}")
-            answer.set_cookie(begun(request, session))
+            answer.set_cookie(session_cookie(request, session))
         answer.set_cookie(gone(request, ""))
         return answer
 

@@ -62,7 +62,7 @@ async def session_of(app: Application, request: Req) -> Session | None:
     return of_open(found) if found else None
 
 
-def begun(request: Req, session: Session) -> Cookie:
+def session_cookie(request: Req, session: Session) -> Cookie:
     """The cookie of a session that begins."""
     return _cookie(request, session.credential.partition(".")[0], HOURS * 3600)
 

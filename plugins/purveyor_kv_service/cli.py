@@ -41,7 +41,7 @@ def ask(
     return found[field]
 
 
-def shown(line: CommandLine, text: object) -> None:
+def print_value(line: CommandLine, text: object) -> None:
     if not line.as_json:
         click.echo(text)
 
@@ -52,7 +52,7 @@ def shown(line: CommandLine, text: object) -> None:
 @click.pass_obj
 def get_command(line: CommandLine, key: str, project: str, environment: str | None) -> None:
     """Print a key's value as JSON; null when there is none."""
-    shown(
+    print_value(
         line,
         json.dumps(ask(line, "get", project, environment, "value", key=key), ensure_ascii=False),
     )
@@ -103,7 +103,7 @@ def del_command(
     line: CommandLine, keys: tuple[str, ...], project: str, environment: str | None
 ) -> None:
     """Delete keys; prints how many were there."""
-    shown(line, ask(line, "del", project, environment, "deleted", keys=list(keys)))
+    print_value(line, ask(line, "del", project, environment, "deleted", keys=list(keys)))
 
 
 @kv.command("incr")
@@ -115,7 +115,7 @@ def incr_command(
     line: CommandLine, key: str, amount: int, project: str, environment: str | None
 ) -> None:
     """Add to a whole number; prints the sum."""
-    shown(line, ask(line, "incr", project, environment, "value", key=key, amount=amount))
+    print_value(line, ask(line, "incr", project, environment, "value", key=key, amount=amount))
 
 
 @kv.command("expire")
@@ -128,7 +128,7 @@ def expire_command(
 ) -> None:
     """Set a key's expiry in seconds."""
     done = ask(line, "expire", project, environment, "success", key=key, seconds=seconds)
-    shown(line, "OK" if done else "There is no such key.")
+    print_value(line, "OK" if done else "There is no such key.")
 
 
 @kv.command("ttl")
@@ -137,7 +137,7 @@ def expire_command(
 @click.pass_obj
 def ttl_command(line: CommandLine, key: str, project: str, environment: str | None) -> None:
     """Print the seconds until a key expires: -1 for never, -2 when it does not exist."""
-    shown(line, ask(line, "ttl", project, environment, "ttl", key=key))
+    print_value(line, ask(line, "ttl", project, environment, "ttl", key=key))
 
 
 @kv.command("keys")
@@ -147,7 +147,7 @@ def ttl_command(line: CommandLine, key: str, project: str, environment: str | No
 def keys_command(line: CommandLine, pattern: str, project: str, environment: str | None) -> None:
     """List the keys that match a pattern."""
     for key in ask(line, "keys", project, environment, "keys", pattern=pattern):
-        shown(line, key)
+        print_value(line, key)
 
 
 standing.add_commands(kv, "kv", "KV")

@@ -91,10 +91,10 @@ class KVDependencies:
         try:
             return await verbs.drive_async(talk, ask)
         except KVError as error:
-            raise told(error) from None
+            raise translate_error(error) from None
 
 
-def told(error: KVError) -> PurveyorError:
+def translate_error(error: KVError) -> PurveyorError:
     """The same error in the API's family."""
     kinds: dict[int, type[PurveyorError]] = {400: BadInput, 401: Unauthorized, 403: Forbidden}
     return kinds.get(error.status, Failed)(error.detail, remedy=error.remedy)

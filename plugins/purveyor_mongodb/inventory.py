@@ -104,7 +104,7 @@ def _plain(value: Any, ordered: tuple[str, ...] = (), name: str = "") -> Any:
 
 
 @asynccontextmanager
-async def connected(
+async def connect(
     service: Service, access: Access, *, patience: int | None = None
 ) -> AsyncIterator[Any]:
     """The administrator's client for work of any length: who watches its progress ends it. What

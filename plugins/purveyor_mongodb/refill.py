@@ -27,7 +27,7 @@ async def restore(
     found: list[Finding] = []
     expiring: list[Holding] = []
     try:
-        async with inventory.connected(service, access) as client:
+        async with inventory.connect(service, access) as client:
             async for part in read_parts(source):
                 if part.name == COLLECTION:
                     holding = inventory.decoded(

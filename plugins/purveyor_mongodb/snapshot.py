@@ -62,7 +62,7 @@ class _Tally:
 async def census(service: Service, access: Access) -> Census:
     """Documents of each collection as they are; our own marks are left out."""
     tally = _Tally()
-    async with inventory.connected(service, access, patience=inventory.PATIENCE) as client:
+    async with inventory.connect(service, access, patience=inventory.PATIENCE) as client:
         names = await inventory.databases(client)
         for database in names:
             found, left = await inventory.holdings(client, database)
@@ -83,7 +83,7 @@ async def backup(service: Service, access: Access, sink: Sink) -> Census:
     others follow."""
     tally, writer = _Tally(), PartWriter(sink)
     try:
-        async with inventory.connected(service, access) as client:
+        async with inventory.connect(service, access) as client:
             names = await inventory.databases(client)
             for database in names:
                 await _database(client, database, writer, tally)

@@ -7,7 +7,7 @@ from typing import Any
 from purveyor_hooks import Access, Finding, Image, Service
 from purveyor_s3 import flavours, settings
 from purveyor_s3.grammar import NO_SETTINGS, Prefixes, lessened, unheld, unsealed
-from purveyor_s3.listing import buckets, connected, items
+from purveyor_s3.listing import buckets, connect, items
 from purveyor_s3.server import OWN_BUCKET
 
 MOST = 20  # findings for each server: a backup's manifest is no list of all objects
@@ -90,7 +90,7 @@ async def upgrade_check(service: Service, access: Access, image: Image) -> tuple
     if wanted is None or wanted == flavours.of(service).name:
         return ()
     seen = Elsewhere([wanted])
-    async with connected(service, access) as client:
+    async with connect(service, access) as client:
         for bucket in await buckets(client):
             if bucket == OWN_BUCKET:
                 continue

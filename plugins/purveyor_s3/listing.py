@@ -31,7 +31,7 @@ class Item(NamedTuple):
 
 
 @asynccontextmanager
-async def connected(service: Service, access: Access) -> AsyncIterator[Any]:
+async def connect(service: Service, access: Access) -> AsyncIterator[Any]:
     """The administrator's client, for calls that take long."""
     async with administrator(service, access, config(TIMEOUT, pool=16)) as client:
         client.meta.events.register("before-parse.s3.ListObjectVersions", _note_order)

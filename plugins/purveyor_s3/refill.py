@@ -15,7 +15,7 @@ from purveyor_hooks.parts import Part, read_parts
 from purveyor_s3 import flavours, settings, transfer
 from purveyor_s3.driver import code
 from purveyor_s3.grammar import REDUCED, Prefixes, lessened, unheld, unsealed, untaggable
-from purveyor_s3.listing import Item, connected, is_own, items, said
+from purveyor_s3.listing import Item, connect, is_own, items, said
 from purveyor_s3.server import MISSING, OWN_BUCKET, ensure_bucket, exists
 from purveyor_s3.snapshot import BROKEN, BUCKET, MARKER, OBJECT
 from purveyor_s3.together import SMALL, TURN, together
@@ -29,7 +29,7 @@ async def restore(
     """Each bucket is emptied before it is filled: after a crash it begins anew. Locks that nobody
     may lift are set in the end."""
     refill = _Refill(service, access, options)
-    async with connected(service, access) as client:
+    async with connect(service, access) as client:
         try:
             await refill.run(client, source)
         except (BotoCoreError, OSError) as error:

@@ -16,7 +16,7 @@ from purveyor_hooks.parts import PartWriter
 from purveyor_s3 import flavours, settings
 from purveyor_s3.driver import code
 from purveyor_s3.elsewhere import Elsewhere, others
-from purveyor_s3.listing import Item, buckets, connected, items, said
+from purveyor_s3.listing import Item, buckets, connect, items, said
 from purveyor_s3.server import MISSING, OWN_BUCKET
 from purveyor_s3.together import SMALL, TURN, together
 
@@ -86,7 +86,7 @@ async def census(service: Service, access: Access) -> Census:
     tally = _Tally()
     # with versions it tells how long an object is when encrypted
     listed_sealed = flavours.of(service).name == flavours.RUSTFS
-    async with connected(service, access) as client:
+    async with connect(service, access) as client:
         for bucket in await buckets(client):
             if bucket != OWN_BUCKET:
                 held, left = await settings.read(client, bucket)
@@ -105,7 +105,7 @@ async def backup(service: Service, access: Access, sink: Sink) -> Census:
     others follow."""
     tally, writer = _Tally(), PartWriter(sink)
     tally.elsewhere = Elsewhere(others(flavours.of(service).name))
-    async with connected(service, access) as client:
+    async with connect(service, access) as client:
         for bucket in await buckets(client):
             try:
                 await _Bucket(service, client, bucket, writer, tally).write()

@@ -66,7 +66,7 @@ async def secrets_of(made: Site) -> set[str]:
 
     def work(tx: Tx) -> set[str]:
         found = {PASSWORD}
-        for service in services.every(tx):
+        for service in services.list_all(tx):
             found |= {str(value) for value in service.secrets.values()}
             for binding in projects.bindings(tx, service_id=service.id):
                 found.add(binding.password)

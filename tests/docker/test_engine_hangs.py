@@ -74,7 +74,7 @@ async def test_while_it_hangs_every_status_is_unknown_and_says_why(
     hanging: DockerEngine, scene: Scene
 ) -> None:
     async with open_app(scene.state, plugins=PLUGINS, log_level=logging.CRITICAL) as app:
-        records = await app.context.store.read(services.every)
+        records = await app.context.store.read(services.list_all)
         with anyio.fail_after(LOOK + 3):
             found = await app.observer.statuses(records)
         assert len(found) == len(records) > 3

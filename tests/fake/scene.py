@@ -147,7 +147,7 @@ async def look_after(app: App, *, ship: bool = False) -> None:
     await app.runner.recover()
     await app.reconciler.sweep()
     await app.endings.turn()
-    for archive in await app.context.store.read(archives.every):
+    for archive in await app.context.store.read(archives.list_all):
         service = await app.context.store.read(lambda tx: services.get(tx, archive.service_id))
         found = await app.context.engine.containers.inspect(f"{service.container_name}.archive")
         follows = (
@@ -270,7 +270,7 @@ def _recorded(tx: Tx) -> dict[str, Any]:
         ),
         "projects": [
             (project.slug, sorted(item.slug for item in projects.environments(tx, project.id)))
-            for project in projects.every(tx)
+            for project in projects.list_all(tx)
         ],
         "links": [
             (link.service_id, link.project_id, link.state)
@@ -297,7 +297,7 @@ def _recorded(tx: Tx) -> dict[str, Any]:
                 "SELECT plugin, service_id, key, sealed FROM plugin_documents ORDER BY 1, 2, 3"
             )
         ],
-        "archives": [(item.service_id, item.state) for item in archives.every(tx)],
+        "archives": [(item.service_id, item.state) for item in archives.list_all(tx)],
     }
 
 

@@ -148,7 +148,7 @@ async def test_an_archive_is_followed_as_soon_as_it_is_made_and_rests_while_its_
 ) -> None:
     async with scene.open(serve=True) as app:
         await do(app, "archive", service="idle")
-        number = (await app.context.store.read(archives.every))[-1].service_id
+        number = (await app.context.store.read(archives.list_all))[-1].service_id
 
         async def shipped() -> bool:
             found = await app.context.store.read(lambda tx: archives.find(tx, number))

@@ -144,14 +144,14 @@ async def test_more_secrets_than_are_remembered_are_opened_side_by_side(store: S
 async def test_the_last_looks_at_a_service_are_kept_and_older_ones_go(store: Store) -> None:
     for numbers in (range(4), range(4, 7)):
         seen = [
-            samples.Look(service, kind, str(n))
+            samples.Sample(service, kind, str(n))
             for n in numbers
             for service, kind in ((1, "health"), (1, "usage"), (2, "health"))
         ]
         await store.write(lambda tx, seen=seen: samples.add(tx, seen, 5))
-    await store.write(lambda tx: samples.add(tx, [samples.Look(1, "health", "7")], 5))
+    await store.write(lambda tx: samples.add(tx, [samples.Sample(1, "health", "7")], 5))
     kept = await store.read(
-        lambda tx: [look for service in (1, 2) for look in samples.of(tx, service, 100)]
+        lambda tx: [look for service in (1, 2) for look in samples.recent(tx, service, 100)]
     )
     assert [look.seen for look in kept if look[:2] == (1, "health")] == list("34567")
     assert [look.seen for look in kept if look[:2] == (1, "usage")] == list("23456")

@@ -82,7 +82,7 @@ async def test_a_schedule_that_is_due_on_a_full_disk_ends_nothing(
         with pytest.raises(StorageFull):
             await write_until_full(store)
         await anyio.sleep(1)
-        assert await store.read(services.every), "reading goes on"
+        assert await store.read(services.list_all), "reading goes on"
         with pytest.raises(StorageFull) as told:
             await make_projects(app)
         assert told.value.status == 507

@@ -181,7 +181,7 @@ async def test_a_bucket_that_an_archive_uses_is_in_use(scene: Scene) -> None:
             "endpoint": "http://127.0.0.1:1", "force_path_style": True,
         }  # fmt: skip
         number = await app.context.store.write(lambda tx: backups.insert_source(tx, **facts))
-        (archive,) = await app.context.store.read(archives.every)
+        (archive,) = await app.context.store.read(archives.list_all)
         await app.context.store.write(
             lambda tx: archives.update(tx, archive.service_id, s3_source_id=number)
         )

@@ -383,7 +383,7 @@ async def test_memory_and_cpu_order_services_by_what_was_seen_last(
     ):
         much = '{"at":"2026-01-01T00:00:00Z","memory_bytes":90000000,"cpu_percent":0.1}'
         await app.context.store.write(
-            lambda tx: samples.add(tx, [samples.Look(7, "usage", much)], 10)
+            lambda tx: samples.add(tx, [samples.Sample(7, "usage", much)], 10)
         )
         await app.observer.recall()
         found = await client.get(f"{SERVICES}/?sort=memory_bytes&limit=1")
@@ -406,7 +406,7 @@ async def test_readers_that_are_slow_hold_up_nobody_else(
 
         def slow(tx: Tx) -> int:
             over.wait(60)
-            return len(projects.every(tx))
+            return len(projects.list_all(tx))
 
         async with anyio.create_task_group() as group:
             for _ in range(READERS - 1):

@@ -372,8 +372,8 @@ async def test_a_copy_is_kept_each_day_and_the_last_three_stay(tmp_path: Path) -
     store = opened(tmp_path)
     for _ in range(5):
         await fill(store)
-        copies._turn(store.path)
-        copies._turn(store.path)
+        copies._rotate(store.path)
+        copies._rotate(store.path)
         for path in (tmp_path / "copies").iterdir():
             os.utime(path, (path.stat().st_atime, path.stat().st_mtime - copies.EVERY))
     assert sorted(path.name for path in (tmp_path / "copies").iterdir()) == [
@@ -518,12 +518,12 @@ async def test_a_clock_that_is_put_back_and_a_file_of_somebody_s_own_hold_no_cop
     tmp_path: Path,
 ) -> None:
     store, folder = opened(tmp_path), tmp_path / "copies"
-    copies._turn(store.path)
+    copies._rotate(store.path)
     (folder / "daily-mine.db").touch()
     later = (folder / "daily-1.db").stat().st_mtime + 365 * copies.EVERY
     os.utime(folder / "daily-1.db", (later, later))
     for _ in range(2):
-        copies._turn(store.path)
+        copies._rotate(store.path)
         assert sorted(path.name for path in folder.iterdir()) == [
             "daily-1.db",
             "daily-2.db",

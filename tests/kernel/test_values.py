@@ -98,7 +98,7 @@ def test_a_leading_digit_is_prefixed() -> None:
 
 
 def fresh(kind: ServiceType = POSTGRES, **given_values: Any) -> dict[str, Any]:
-    return parameters.fresh(kind, Settings(), given_values, set())
+    return parameters.for_new_service(kind, Settings(), given_values, set())
 
 
 def test_defaults_are_those_of_the_contract() -> None:
@@ -126,7 +126,7 @@ def test_defaults_are_those_of_the_contract() -> None:
 def test_what_does_not_say_has_what_was_before_the_parameter() -> None:
     """A new Redis has a server for each environment; one of before, or of somebody else's, not."""
     assert fresh(REDIS)["channels"] == "open"
-    assert parameters.claimed(REDIS, {})["channels"] == "divided"
+    assert parameters.for_imported_service(REDIS, {})["channels"] == "divided"
     before = {name: value for name, value in fresh(REDIS).items() if name != "channels"}
     assert purveyor_redis.data_major(Image(reference="redis:8"), before) == ""
     assert parameters.changed(REDIS, Settings(), before, {"channels": "divided"}, set())

@@ -306,7 +306,7 @@ async def test_verbs_raise_the_revision_and_reading_does_not(scene: Scene) -> No
         assert await raised(app, do(app, "rotate", project="other"))
         assert await raised(app, do(app, "unlink", project="other", service="fresh"))
         assert await raised(app, do(app, "delete-project", project="other"))
-        assert not await raised(app, app.context.store.read(services.every))
+        assert not await raised(app, app.context.store.read(services.list_all))
 
 
 async def test_an_idle_daemon_changes_nothing_that_matters(scene: Scene) -> None:

@@ -68,7 +68,7 @@ async def test_the_newest_sealed_copy_comes_back_and_everything_goes_on(
     host: Host, how: str
 ) -> None:
     async with host.open() as app:
-        before = await app.context.store.read(services.every)
+        before = await app.context.store.read(services.list_all)
         await app.copies.flush(10)
         accounts = await app.context.store.read(
             lambda tx: [projects.bindings(tx, service_id=item.id) for item in before]
@@ -90,7 +90,7 @@ async def test_the_newest_sealed_copy_comes_back_and_everything_goes_on(
     with pytest.raises(Conflict, match="is whole"):
         await put(host)
     async with host.open() as app:
-        assert await app.context.store.read(services.every) == before
+        assert await app.context.store.read(services.list_all) == before
         assert accounts == await app.context.store.read(
             lambda tx: [projects.bindings(tx, service_id=item.id) for item in before]
         )
@@ -131,7 +131,7 @@ async def test_a_place_that_is_named_and_the_key_on_paper_are_enough(
 ) -> None:
     """The keys are lost together with the database."""
     async with host.open() as app:
-        before = await app.context.store.read(services.every)
+        before = await app.context.store.read(services.list_all)
         await app.copies.flush(10)
     key = host.key()
     shutil.rmtree(host.state / "copies", ignore_errors=True)
@@ -157,7 +157,7 @@ async def test_a_place_that_is_named_and_the_key_on_paper_are_enough(
         assert found.label == LocalStorage(host.place).label
     assert {name: (host.state / name).read_bytes() for name in kept} == kept
     async with host.open() as app:
-        assert await app.context.store.read(services.every) == before
+        assert await app.context.store.read(services.list_all) == before
 
 
 @pytest.mark.anyio
@@ -253,7 +253,7 @@ async def test_a_database_that_is_taken_from_under_the_daemon_is_told_and_rescue
             with pytest.raises(StateRefused, match=f"{how} while Purveyor used it") as told:
                 await create(app, "never")
         with pytest.raises(StateRefused, match=how):
-            await app.context.store.examine(services.every)
+            await app.context.store.examine(services.list_all)
         assert how != "removed" or not path.exists(), "no empty one is made in its place"
     assert "purveyor recover database" in told.value.remedy
     if how == "emptied":
@@ -261,7 +261,7 @@ async def test_a_database_that_is_taken_from_under_the_daemon_is_told_and_rescue
     assert str(host.state / "copies/rescued.db") in told.value.remedy
     await put(host)
     async with host.open() as app:
-        names = {item.name for item in await app.context.store.read(services.every)}
+        names = {item.name for item in await app.context.store.read(services.list_all)}
     assert "last" in names
     assert "never" not in names
 

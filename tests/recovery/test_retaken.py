@@ -39,7 +39,7 @@ def files(scene: Scene) -> set[str]:
 @pytest.mark.anyio
 async def test_what_runs_is_taken_in_and_runs_on(scene: Scene) -> None:
     async with scene.open() as app:
-        before = {item.id: item for item in await app.context.store.read(services.every)}
+        before = {item.id: item for item in await app.context.store.read(services.list_all)}
         bound = {
             item.id: item
             for number in before
@@ -64,7 +64,7 @@ async def test_what_runs_is_taken_in_and_runs_on(scene: Scene) -> None:
     with pytest.raises(Conflict, match="has a database"):
         await take_in(scene)
     async with scene.open() as app:
-        after = {item.id: item for item in await app.context.store.read(services.every)}
+        after = {item.id: item for item in await app.context.store.read(services.list_all)}
         for number, record in after.items():
             same = (
                 "slug",

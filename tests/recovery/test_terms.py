@@ -472,13 +472,13 @@ async def test_archives_ship_and_thin_nothing_where_another_one_writes(
         scene.put("tracked", "blog_production", second="2")
         await look_after(app, ship=True)
         assert await shipped(app, place) == before
-        (archive,) = await app.context.store.read(archives.every)
+        (archive,) = await app.context.store.read(archives.list_all)
         assert archive.state == "waiting"
         assert "taken over" in archive.reason
         await app.context.store.write(
             lambda tx: archives.update(tx, archive.service_id, state="broken")
         )
-        (archive,) = await app.context.store.read(archives.every)
+        (archive,) = await app.context.store.read(archives.list_all)
         with pytest.raises(Conflict, match="taken over"):
             await app.archivist.turn(archive)
         assert "purveyor-check" not in files(place.root), "nor is it tried whether one can write"

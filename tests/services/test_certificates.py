@@ -247,17 +247,17 @@ def test_the_installations_own_mode_is_the_default_of_types_that_have_one() -> N
     kind = ServiceType(
         name="x", label="X", description="", default_image="x:1", parameters=(SSL_MODE,), ports=()
     )
-    assert parameters.fresh(kind, Settings(), {}, ())["ssl_mode"] == "disable"
+    assert parameters.for_new_service(kind, Settings(), {}, ())["ssl_mode"] == "disable"
     assert (
-        parameters.fresh(kind, Settings(ssl_mode="verify-full"), {}, ())["ssl_mode"]
+        parameters.for_new_service(kind, Settings(ssl_mode="verify-full"), {}, ())["ssl_mode"]
         == "verify-full"
     )
     assert (
-        parameters.fresh(kind, Settings(ssl_mode="verify-full"), {"ssl_mode": "prefer"}, ())[
-            "ssl_mode"
-        ]
+        parameters.for_new_service(
+            kind, Settings(ssl_mode="verify-full"), {"ssl_mode": "prefer"}, ()
+        )["ssl_mode"]
         == "prefer"
     )
     # one that somebody else made speaks as its owner has it, whatever is wanted of ours
-    assert parameters.claimed(kind, {})["ssl_mode"] == "disable"
-    assert parameters.claimed(kind, {"ssl_mode": "require"})["ssl_mode"] == "require"
+    assert parameters.for_imported_service(kind, {})["ssl_mode"] == "disable"
+    assert parameters.for_imported_service(kind, {"ssl_mode": "require"})["ssl_mode"] == "require"

@@ -125,7 +125,7 @@ async def test_ten_that_hang_delay_nobody_else(scene: Scene, rounds: Round) -> N
 
 
 async def _every(app: App) -> list[Any]:
-    return await app.context.store.read(services.every)
+    return await app.context.store.read(services.list_all)
 
 
 async def test_what_is_unhealthy_is_told_when_the_clock_was_put_back_and_no_more_after_a_change(

@@ -123,7 +123,7 @@ async def test_with_self_repair_off_it_is_only_told(how: str, scene: Scene) -> N
         await app.reconciler.sweep()
         assert await reasons(app) == [HOW[how]]
         assert await repairs(app) == 0
-        found = (await app.observer.statuses(await app.context.store.read(services.every)))[1]
+        found = (await app.observer.statuses(await app.context.store.read(services.list_all)))[1]
         word = {"paused": "paused", "removed": "missing"}.get(how, "down")
         assert found.status == word
         if how != "removed":

@@ -163,7 +163,9 @@ async def test_one_that_is_started_by_hand_beside_a_server_that_runs_is_told_unt
             assert app.incidents.reason(MAIN).startswith(
                 "Its data is in use by the container by-hand as well."
             )
-            found = (await app.observer.statuses(await app.context.store.read(services.every)))[1]
+            found = (await app.observer.statuses(await app.context.store.read(services.list_all)))[
+                1
+            ]
             assert found.status == "unhealthy"
             assert "docker stop by-hand" in found.reason
             scene.engine.die(other)

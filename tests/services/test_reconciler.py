@@ -145,7 +145,7 @@ async def test_an_archive_goes_on_when_its_helper_was_removed(scene: Scene) -> N
 
 async def test_an_engine_that_is_away_makes_every_status_unknown(scene: Scene) -> None:
     async with scene.open() as app:
-        records = await app.context.store.read(services.every)
+        records = await app.context.store.read(services.list_all)
         scene.engine.away = "The engine is away."
         found = await app.observer.statuses(records)
         assert {status.status for status in found.values()} == {"unknown"}

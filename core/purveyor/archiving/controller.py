@@ -72,7 +72,7 @@ class ArchiveController:
         """Run until cancelled. A slow archive holds up itself alone."""
         async with anyio.create_task_group() as group:
             while True:
-                for archive in await self._context.store.read(archives.every):
+                for archive in await self._context.store.read(archives.list_all):
                     if archive.service_id not in self._shipping:
                         self._shipping[archive.service_id] = Alarm(self._clock)
                         group.start_soon(self._see_to, archive.service_id)

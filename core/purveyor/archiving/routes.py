@@ -24,7 +24,7 @@ Req = Request[Any, Any, Any]
 def _archives(tx: Tx, service: str | int | None = None) -> list[ArchiveView]:
     """Of one service, or of all."""
     one = archives.find(tx, services.get(tx, service).id) if service else None
-    every = ([one] if one else []) if service else archives.every(tx)
+    every = ([one] if one else []) if service else archives.list_all(tx)
     slugs = services.slugs(tx, [item.service_id for item in every])
     bases = backups.bases_since(tx, list(slugs))
     found = []

@@ -12,7 +12,7 @@ def find(tx: Tx, service_id: int) -> ArchiveRecord | None:
     return convert(row, ArchiveRecord, tx.secrets) if row else None
 
 
-def every(tx: Tx) -> list[ArchiveRecord]:
+def list_all(tx: Tx) -> list[ArchiveRecord]:
     return [
         convert(row, ArchiveRecord, tx.secrets)
         for row in tx.rows("SELECT * FROM archives ORDER BY id")

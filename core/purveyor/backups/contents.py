@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio.to_thread
 
-from purveyor.kernel.db.faults import told
+from purveyor.kernel.db.faults import translate_faults
 from purveyor_hooks import Census
 from purveyor_hooks.types import HOLDERS, holder_of
 
@@ -77,7 +77,7 @@ class Side:
 
     def _write(self, batch: list[tuple[Any, ...]]) -> None:
         batch.sort(key=lambda item: item[:4])  # neighbours lie together in the table
-        with told(self._path):
+        with translate_faults(self._path):
             self._db.execute("BEGIN")
             for kind, name, what, digest, number, fleeting in batch:
                 self._db.execute(self._put[0], (kind, name, what, digest, fleeting))
@@ -85,7 +85,7 @@ class Side:
             self._db.execute("COMMIT")
 
     def _forget(self, kind: str, name: str) -> None:
-        with told(self._path):
+        with translate_faults(self._path):
             self._db.execute(
                 f"UPDATE things SET {self._column} = 0 WHERE kind = ? AND name = ?", (kind, name)
             )
@@ -96,7 +96,7 @@ class Compared:
 
     def __init__(self, folder: Path) -> None:
         path = folder / f"contents-{secrets.token_hex(8)}"
-        with told(path):
+        with translate_faults(path):
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             try:
                 # nothing of it is worth a journal, and one would have a name
@@ -123,7 +123,7 @@ class Compared:
         return await anyio.to_thread.run_sync(self._differences, counted)
 
     def _differences(self, counted: Census) -> list[str]:
-        with told(self._path):
+        with translate_faults(self._path):
             said = self._numbers(counted)
             more = 0
             for kind, name, what, saved, restored in self._db.execute(DIFFERENT):

@@ -28,7 +28,7 @@ from purveyor.context import Context
 from purveyor.kernel import redact
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import installation, utc_now
-from purveyor.kernel.db.faults import told
+from purveyor.kernel.db.faults import translate_faults
 from purveyor.kernel.db.secrets import write_new
 from purveyor.kernel.watchdog import Heartbeat, run_with_stall_timeout
 from purveyor.projects.claims import held_bindings
@@ -381,7 +381,7 @@ def _key(path: Path, create: bool) -> bytes | None:
 
 def write_key(path: Path, key: bytes) -> None:
     """Write a key's file, whole or not at all, where there is none."""
-    with told(path):
+    with translate_faults(path):
         write_new(path, base64.b64encode(key) + b"\n")
 
 
@@ -474,7 +474,7 @@ def own_service(tx: Tx, endpoint: str) -> ServiceRecord | None:
     """The service of this installation that answers at an endpoint."""
     address = urlsplit(endpoint)
     host, port = address.hostname or "", address.port or (443 if address.scheme == "https" else 80)
-    for record in services.every(tx):
+    for record in services.list_all(tx):
         published = {
             int(value)
             for name, value in record.parameters.items()

@@ -42,7 +42,7 @@ from purveyor.kernel.api.responses import (
     nothing,
     page,
 )
-from purveyor.kernel.api.streaming import begun, flow
+from purveyor.kernel.api.streaming import flow, prefetch_first
 from purveyor.kernel.db import Page, Tx
 from purveyor.kernel.operations import Plan
 from purveyor.kernel.operations.models import OperationRecord
@@ -146,7 +146,7 @@ async def extract_database(core: Core, reference: str, database: str) -> Stream:
     keeper = core.context.part(BackupRepository)
     verified = await keeper.manifest(backup)
     assert core.workers is not None
-    chunks = await begun(
+    chunks = await prefetch_first(
         flow(core.workers, lambda sink: keeper.extract(backup, verified, database, sink))
     )
     headers = {

@@ -153,7 +153,7 @@ class Scheduler:
 
     async def _make(self, schedule: ScheduleRecord) -> LastResult:
         ended: Counter[str] = Counter()
-        for service in await self._context.store.read(services.every):
+        for service in await self._context.store.read(services.list_all):
             provider = self._context.registry.find(service.service_type)
             wanted = (
                 service.id in schedule.service_ids

@@ -339,7 +339,7 @@ def _error(response: httpx.Response) -> PurveyorError:
 
 
 @asynccontextmanager
-async def connected(options: Options, *, resume: bool = True) -> AsyncIterator[Client]:
+async def connect(options: Options, *, resume: bool = True) -> AsyncIterator[Client]:
     """A client of the daemon that is named or running, else of the core run here.
 
     Without `resume` that core does not go on with what an earlier process left.
@@ -508,7 +508,7 @@ async def _when_needed(options: Options) -> AsyncIterator[Client]:
                 over.set()
 
 
-def _quiet(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def _silence(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """What the event loop has to say of its callbacks: nothing of a call that was given up and
     answered in the same turn.
 
@@ -525,8 +525,8 @@ def run(options: Options, work: Callable[[Client], Awaitable[T]], *, resume: boo
     clients: list[Client] = []
 
     async def go() -> T:
-        asyncio.get_running_loop().set_exception_handler(_quiet)
-        async with connected(options, resume=resume) as client:
+        asyncio.get_running_loop().set_exception_handler(_silence)
+        async with connect(options, resume=resume) as client:
             clients.append(client)
             return await work(client)
 

@@ -68,7 +68,7 @@ async def serve(program: Program, state: Path, listen: str | None, level: int) -
     from purveyor.docker import gateway_listener
     from purveyor.kernel.api.address import note_port
     from purveyor.kernel.api.server import listen_local, listen_tcp, serving
-    from purveyor.kernel.db.faults import told
+    from purveyor.kernel.db.faults import translate_faults
     from purveyor.kernel.db.lock import DAEMON, StateLock
     from purveyor_hooks import StateUnavailable
 
@@ -78,7 +78,7 @@ async def serve(program: Program, state: Path, listen: str | None, level: int) -
     # a thread that builds a long list hands the interpreter on after 1 ms, not 5: each answer
     # meanwhile waits for some turns
     sys.setswitchinterval(0.001)
-    with told(state):
+    with translate_faults(state):
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
     async with AsyncExitStack() as stack:
         daemon = StateLock(state, DAEMON)

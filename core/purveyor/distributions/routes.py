@@ -8,7 +8,7 @@ from purveyor.distributions import files
 from purveyor.distributions import store as installed
 from purveyor.distributions.models import InstalledRecord
 from purveyor.distributions.schemas import InstalledRequest, PluginView
-from purveyor.kernel.actors import told
+from purveyor.kernel.actors import actor_fields
 from purveyor.kernel.api.auth import admin, reader
 from purveyor.kernel.api.notes import note
 from purveyor.kernel.api.responses import Req
@@ -19,7 +19,7 @@ from purveyor.kernel.plugins.registry import Plugin
 
 @get("/plugins", guards=[reader])
 async def list_plugins(core: Core) -> list[PluginView]:
-    noted = {item.distribution: item for item in await core.context.store.read(installed.every)}
+    noted = {item.distribution: item for item in await core.context.store.read(installed.list_all)}
 
     def work() -> list[PluginView]:
         return [
@@ -52,7 +52,7 @@ async def note_installed(request: Req, core: Core, data: InstalledRequest) -> In
     shown = {"distribution": data.distribution, "version": data.version, "sha256": data.sha256}
 
     def work(tx: Tx) -> InstalledRecord:
-        tx.emit("plugin.installed", data={**shown, **told(request.user)})
+        tx.emit("plugin.installed", data={**shown, **actor_fields(request.user)})
         return installed.note(tx, actor=request.user.name, **msgspec.structs.asdict(data))
 
     return await core.context.store.write(work)
@@ -70,7 +70,7 @@ async def note_removed(request: Req, core: Core, distribution: str) -> None:
                 "version": found.version,
                 "sha256": found.sha256,
             }
-            tx.emit("plugin.removed", data={**shown, **told(request.user)})
+            tx.emit("plugin.removed", data={**shown, **actor_fields(request.user)})
             installed.forget(tx, distribution)
 
     await core.context.store.write(work)

@@ -20,7 +20,7 @@ def find(tx: Tx, distribution: str) -> InstalledRecord | None:
     return convert(row, InstalledRecord, tx.secrets) if row else None
 
 
-def every(tx: Tx) -> list[InstalledRecord]:
+def list_all(tx: Tx) -> list[InstalledRecord]:
     rows = tx.rows("SELECT * FROM installed_plugins ORDER BY distribution")
     return [convert(row, InstalledRecord, tx.secrets) for row in rows]
 

@@ -29,7 +29,7 @@ def token_of(who: Who) -> int | None:
     return None if isinstance(who, str) else who.token_id
 
 
-def told(who: Who) -> dict[str, Any]:
+def actor_fields(who: Who) -> dict[str, Any]:
     """Fields of an event's data."""
     token = token_of(who)
     return {"actor": name_of(who)} | ({} if token is None else {"token": token})

@@ -10,7 +10,7 @@ from litestar.params import Parameter
 
 from purveyor.context import Core
 from purveyor.kernel import redact
-from purveyor.kernel.actors import told
+from purveyor.kernel.actors import actor_fields
 from purveyor.kernel.api.auth import Connection, admin, reader
 from purveyor.kernel.api.responses import Limit, Offset, answer, nothing, page
 from purveyor.kernel.db import Page, Tx
@@ -232,7 +232,7 @@ async def reveal_variables(
     """The variables in clear; who looked is in the journal."""
     found = await environment_variables.fn(request, core, project, environment)
     record = await core.context.store.read(lambda tx: projects.get(tx, project))
-    data = told(request.user)
+    data = actor_fields(request.user)
     await core.context.store.write(
         lambda tx: tx.emit("project.revealed", project=record.id, data=data)
     )

@@ -36,7 +36,7 @@ def get(tx: Tx, reference: str | int) -> ProjectRecord:
     return record
 
 
-def every(tx: Tx) -> list[ProjectRecord]:
+def list_all(tx: Tx) -> list[ProjectRecord]:
     return [
         convert(row, ProjectRecord, tx.secrets)
         for row in tx.rows("SELECT * FROM projects ORDER BY id")

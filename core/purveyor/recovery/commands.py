@@ -335,7 +335,7 @@ def _first(error: Exception) -> Exception:
 async def _tell(core: "Core") -> None:
     from purveyor.services import store as services
 
-    names = {record.id: record.name for record in await core.context.store.read(services.every)}
+    names = {record.id: record.name for record in await core.context.store.read(services.list_all)}
     async for event in core.bus.follow(await core.bus.last()):
         if event.type.startswith("service.recover.") and event.type.endswith(
             (".step", ".succeeded", ".failed", ".progress")
@@ -349,9 +349,9 @@ async def _tell(core: "Core") -> None:
 
 
 async def _view(options: Options) -> Mapping[str, Any]:
-    from purveyor.cli.client import connected
+    from purveyor.cli.client import connect
 
-    async with connected(options) as client:
+    async with connect(options) as client:
         return dict(await client.get(f"{RECOVERY}/"))
 
 

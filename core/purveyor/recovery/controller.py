@@ -85,7 +85,7 @@ def _report(tx: Tx) -> None:
     now.reported = True
     models.keep(tx, now)
     hold.come(tx)
-    missing = [record.name for record in services.every(tx) if record.state == "creating"]
+    missing = [record.name for record in services.list_all(tx) if record.state == "creating"]
     tx.emit("recovery.done", data={"back": len(now.results) - len(missing), "missing": missing})
 
 
@@ -100,7 +100,7 @@ def finish(tx: Tx) -> Recovering:
             f"{len(now.pending)} services are still being brought back.",
             remedy="See: purveyor recover status",
         )
-    missing = [record for record in services.every(tx) if record.state == "creating"]
+    missing = [record for record in services.list_all(tx) if record.state == "creating"]
     if missing:
         slug = missing[0].slug
         raise Conflict(

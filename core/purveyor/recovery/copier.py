@@ -471,7 +471,9 @@ class StateCopies:
                 with anyio.fail_after(ANSWER):
                     newest = await newest_mark(place, who.installation, who.keys)
             except Exception as error:  # it is away: it sees the term when it is back
-                self._context.logger.warning("take-over", place=place.label, error=told(error))
+                self._context.logger.warning(
+                    "take-over", place=place.label, error=error_text(error)
+                )
             else:
                 terms.append(newest.term if newest else 0)
 
@@ -504,7 +506,7 @@ class StateCopies:
 
     async def _note(self, status: Status, error: Exception) -> None:
         """A place that does not take the copy."""
-        status.error = told(error)
+        status.error = error_text(error)
         status.fall_behind(self._now())
 
     async def _watch_late(self) -> None:
@@ -537,7 +539,7 @@ class StateCopies:
             self._context.logger.warning("state-copy.untold", error=error.detail)
 
 
-def told(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return SILENT
     return (

@@ -13,7 +13,7 @@ from purveyor.backups.operations.backup import mark_failed
 from purveyor.context import Context
 from purveyor.docker import port_registry, ports
 from purveyor.kernel.db import Tx
-from purveyor.kernel.db.faults import told
+from purveyor.kernel.db.faults import translate_faults
 from purveyor.kernel.operations import OperationType
 from purveyor.kernel.operations import store as operations
 from purveyor.recovery.models import Recovering, keep
@@ -78,7 +78,7 @@ def take_folder(state: Path, folder: Path) -> str:
             kept.append(item)
         elif item.strip() == line:
             return ""
-    with told(path):
+    with translate_faults(path):
         path.write_text("\n".join([line, *kept]) + "\n")
         with path.open() as opened:
             os.fsync(opened.fileno())
@@ -103,7 +103,7 @@ def lay_out(
     end_unfinished(tx, context, operation_types)
     wanted = [
         item
-        for item in services.every(tx)
+        for item in services.list_all(tx)
         if item.state in ("active", "creating") and item.imported is None
     ]
     for volume in services.volumes(tx, ("kept",)):
@@ -116,7 +116,7 @@ def lay_out(
             services.update(tx, service.id, image=images[service.id])
         if move_ports:
             _move_ports(tx, context, service, record)
-    for service in services.every(tx):
+    for service in services.list_all(tx):
         if service.imported is not None:
             why = "its container was made by somebody else, and cannot be made by Purveyor"
             services.update(tx, service.id, refusal=f"It was not brought back: {why}.")

@@ -99,7 +99,7 @@ async def look(
     """Look at everything that a recovery needs."""
     keeper = context.part(BackupRepository)
     found = Outlook()
-    recorded = await context.store.read(services.every)
+    recorded = await context.store.read(services.list_all)
     for record in recorded:
         if record.imported is None and record.state in ("active", "creating"):
             found.services.append(

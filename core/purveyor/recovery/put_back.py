@@ -25,7 +25,7 @@ from purveyor.docker import Engine, Labels
 from purveyor.docker.labels import DEPLOYMENT, SERVICE, VOLUME, id_in
 from purveyor.docker.models import FoundVolume
 from purveyor.kernel.db import Store, Tx, copies
-from purveyor.kernel.db.faults import told
+from purveyor.kernel.db.faults import translate_faults
 from purveyor.kernel.db.lock import StateLock
 from purveyor.kernel.db.secrets import open_secrets
 from purveyor.kernel.operations import store as operations
@@ -247,7 +247,7 @@ async def _sealed(place: Storage, keys: Keys, installation: str, ours: set[str])
 def _write_part(state: Path, part: Path, found: Copy, key: bytes | None) -> None:
     """A state directory of the same settings and keys, with the copy for a database."""
     shutil.rmtree(part, ignore_errors=True)
-    with told(part):
+    with translate_faults(part):
         part.mkdir(mode=0o700)
         files = {}
         if found.path is not None:
@@ -279,7 +279,7 @@ async def _look(context: Context, installation: str, found: Copy) -> PutBack:
         )
     known = await context.store.read(
         lambda tx: (
-            services.every(tx),
+            services.list_all(tx),
             services.volumes(tx, ("new", "used", "kept")),
             deployments.active(tx),
         )

@@ -26,7 +26,7 @@ from purveyor.backups.storage import LocalStorage, S3Storage, Storage
 from purveyor.context import Core
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import unknown
-from purveyor.kernel.db.faults import told
+from purveyor.kernel.db.faults import translate_faults
 from purveyor.kernel.db.lock import StateLock
 from purveyor.migrations import migrations
 from purveyor.recovery import beside, document, finding, layout
@@ -129,7 +129,7 @@ async def prospect(wanted: Wanted, build: Build) -> AsyncIterator[Prospect]:
 
 def _write_part(part: Path, body: bytes, wanted: Wanted) -> list[str]:
     shutil.rmtree(part, ignore_errors=True)
-    with told(part):
+    with translate_faults(part):
         part.mkdir(parents=True, mode=0o700)
         files = document.write(body, part / beside.DATABASE)
         _require_known(part / beside.DATABASE)

@@ -36,7 +36,7 @@ from purveyor.kernel import naming
 from purveyor.kernel.db import Store, Tx, copies
 from purveyor.kernel.db.beginning import MARK
 from purveyor.kernel.db.database import note
-from purveyor.kernel.db.faults import told
+from purveyor.kernel.db.faults import translate_faults
 from purveyor.kernel.db.lock import StateLock
 from purveyor.kernel.db.secrets import open_secrets
 from purveyor.migrations import migrations
@@ -198,7 +198,7 @@ async def _begin(state: Path, part: Path, installation: str) -> None:
     """A state directory of the same settings and key, with an empty database of that very
     installation."""
     shutil.rmtree(part, ignore_errors=True)
-    with told(part):
+    with translate_faults(part):
         part.mkdir(mode=0o700)
         for name in (KEY, "settings.toml"):
             if (state / name).exists():
@@ -215,7 +215,7 @@ async def _begin(state: Path, part: Path, installation: str) -> None:
 def in_place(part: Path, state: Path) -> None:
     """Have the database, and keys that are lost as well, be those of the folder beside; what is
     left of the lost one stays, as `.lost`."""
-    with told(state):
+    with translate_faults(state):
         for suffix in ASIDE:  # what is left of the lost one is not this one's
             old = state / f"{DATABASE}{suffix}"
             if old.exists():
@@ -417,7 +417,7 @@ def _insert(tx: Tx, context: Context, taken: TakenService) -> None:
     volume_id = volume.labels.get(VOLUME) or Path(volume.path).name
     known = parameters.declared(kind, context.settings)
     given = {name: value for name, value in taken.retold.parameters.items() if name in known}
-    values = parameters.claimed(kind, given)
+    values = parameters.for_imported_service(kind, given)
     for port in kind.ports:
         values[port.parameter] = taken.ports.get(port.container) or ports.lowest_free(
             known[port.parameter].base, port_registry.ports_taken(tx)

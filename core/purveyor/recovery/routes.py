@@ -104,7 +104,13 @@ async def recover_service(
         accept_unsigned=data.accept_unsigned,
     )
     return await answer(
-        request, core, "recover", given, plan=plan, status=200, then=service_routes.shown(core)
+        request,
+        core,
+        "recover",
+        given,
+        plan=plan,
+        status=200,
+        then=service_routes.service_answer(core),
     )
 
 

@@ -87,7 +87,7 @@ class Observer:
         # with the last change of the service that was checked
         self._health: dict[int, tuple[Checked, datetime]] = {}
         self._samples: dict[int, Sample] = {}
-        self._unkept: deque[samples.Look] = deque(maxlen=WAITING)
+        self._unkept: deque[samples.Sample] = deque(maxlen=WAITING)
         # service -> when, and the CPU time that was used until then
         self._cpu: dict[int, tuple[float, int]] = {}
         self._listing: tuple[float, list[Found]] | None = None  # when, and all containers of ours
@@ -105,7 +105,7 @@ class Observer:
         """The last looks at a service: those that are stored, and those that wait to be."""
         most = self._context.settings.health_samples
         waiting = [look for look in self._unkept if look.service_id == service_id]
-        stored = await self._context.store.read(lambda tx: samples.of(tx, service_id, most))
+        stored = await self._context.store.read(lambda tx: samples.recent(tx, service_id, most))
         waiting = [look for look in waiting if look not in stored]  # it was stored meanwhile
         health, usage = [], []
         for look in [*stored, *waiting]:
@@ -143,7 +143,7 @@ class Observer:
         else:
             kind = "usage"
             self._samples[service_id] = seen
-        self._unkept.append(samples.Look(service_id, kind, msgspec.json.encode(seen).decode()))
+        self._unkept.append(samples.Sample(service_id, kind, msgspec.json.encode(seen).decode()))
 
     async def sample(self, record: ServiceRecord) -> None:
         """Note what a running service uses. Raises `EngineUnavailable`."""

@@ -18,7 +18,7 @@ class Told(msgspec.Struct, frozen=True):
     where: dict[str, Any] = {}
 
 
-def every(tx: Tx) -> dict[str, Told]:
+def list_all(tx: Tx) -> dict[str, Told]:
     """What was told of each, by the name of what it is about."""
     rows = tx.rows("SELECT key, value FROM meta WHERE key LIKE ?", [f"{PREFIX}%"])
     return {

@@ -43,7 +43,7 @@ class Incidents:
 
     async def recall(self) -> None:
         """Go on with what an earlier process has told and not seen the end of."""
-        for key, told in (await self._context.store.read(incident_store.every)).items():
+        for key, told in (await self._context.store.read(incident_store.list_all)).items():
             kind, _, number = key.partition("-")
             self._told[Subject("app" if kind == "app" else "service", int(number))] = told
 

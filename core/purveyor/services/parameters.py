@@ -96,7 +96,7 @@ def image_for(kind: ServiceType, settings: Settings, version: str) -> str:
     return str(msgspec.structs.replace(parts, tag=f"{version}{tag['rest']}"))
 
 
-def fresh(
+def for_new_service(
     kind: ServiceType, settings: Settings, given: Mapping[str, Any], taken: Collection[int]
 ) -> dict[str, Any]:
     """Complete, typed parameters for a new service. Raises `BadInput` naming each field."""
@@ -120,7 +120,7 @@ def fresh(
     return values
 
 
-def claimed(kind: ServiceType, given: Mapping[str, Any]) -> dict[str, Any]:
+def for_imported_service(kind: ServiceType, given: Mapping[str, Any]) -> dict[str, Any]:
     """Typed parameters for a container that is there already: nothing is made up, ports are the
     container's own, and what an installation wants of its own servers says nothing of this one.
 

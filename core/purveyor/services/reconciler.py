@@ -261,7 +261,7 @@ class Reconciler:
 
     def _intended(self, tx: Tx) -> tuple[list[ServiceRecord], list[int]]:
         """Every service, and the deployment of every app that should run."""
-        return services.every(tx), self._apps.wanted(tx)
+        return services.list_all(tx), self._apps.wanted(tx)
 
 
 def _key(labels: Mapping[str, str]) -> str:

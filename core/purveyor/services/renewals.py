@@ -45,7 +45,7 @@ class Renewals:
 
         def look(tx: Tx) -> list[int]:
             found = []
-            for item in services.every(tx):
+            for item in services.list_all(tx):
                 serves = item.state == "active" and item.desired == "running" and not item.refusal
                 if (
                     serves

@@ -13,10 +13,10 @@ from purveyor.context import Core
 from purveyor.docker import image_registry
 from purveyor.docker.volumes import sizes_of
 from purveyor.kernel import redact
-from purveyor.kernel.actors import told
+from purveyor.kernel.actors import actor_fields
 from purveyor.kernel.api.auth import admin, reader, still_valid
 from purveyor.kernel.api.responses import Limit, Offset, answer, nothing, page
-from purveyor.kernel.api.streaming import begun, flow
+from purveyor.kernel.api.streaming import flow, prefetch_first
 from purveyor.kernel.db import Page, Tx
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.services import parameters
@@ -222,7 +222,9 @@ async def download_from_service(core: Core, reference: str, path: list[str]) -> 
     require_serving(record)
     service = handle_of(core.context, record)
     assert core.workers is not None
-    chunks = await begun(flow(core.workers, lambda sink: service.download(tuple(path), sink)))
+    chunks = await prefetch_first(
+        flow(core.workers, lambda sink: service.download(tuple(path), sink))
+    )
     headers = {
         "Content-Disposition": attachment(path[-1] if path else ""),
         "X-Content-Type-Options": "nosniff",
@@ -237,7 +239,7 @@ async def reveal_service(request: Req, core: Core, reference: str) -> dict[str, 
     def work(tx: Tx) -> dict[str, str]:
         record = services.get(tx, reference)
         names = redact.secret_names(core.context.registry.kind(record.service_type))
-        tx.emit("service.revealed", service=record.id, data=told(request.user))
+        tx.emit("service.revealed", service=record.id, data=actor_fields(request.user))
         return {name: str(value) for name, value in record.parameters.items() if name in names}
 
     return await core.context.store.write(work)
@@ -324,7 +326,9 @@ async def import_container(
     request: Req, core: Core, data: ImportRequest, plan: bool = False
 ) -> Response[Any]:
     given = ImportArguments(**msgspec.structs.asdict(data))
-    return await answer(request, core, "import", given, plan=plan, status=201, then=shown(core))
+    return await answer(
+        request, core, "import", given, plan=plan, status=201, then=service_answer(core)
+    )
 
 
 # ---------------------------------------------------------------- the life of data
@@ -335,7 +339,9 @@ async def clone_service(
     request: Req, core: Core, reference: str, data: CloneRequest, plan: bool = False
 ) -> Response[Any]:
     given = CloneArguments(service=reference, **msgspec.structs.asdict(data))
-    return await answer(request, core, "clone", given, plan=plan, status=201, then=shown(core))
+    return await answer(
+        request, core, "clone", given, plan=plan, status=201, then=service_answer(core)
+    )
 
 
 @post("/{reference:str}/rotate", guards=[admin])
@@ -344,7 +350,13 @@ async def rotate_administrator(
 ) -> Response[Any]:
     given = ServiceArguments(service=reference)
     return await answer(
-        request, core, "rotate-administrator", given, plan=plan, status=200, then=shown(core)
+        request,
+        core,
+        "rotate-administrator",
+        given,
+        plan=plan,
+        status=200,
+        then=service_answer(core),
     )
 
 
@@ -355,7 +367,7 @@ async def renew_certificate(
     """Another certificate for its server, which goes on."""
     given = ServiceArguments(service=reference)
     return await answer(
-        request, core, "renew-certificate", given, plan=plan, status=200, then=shown(core)
+        request, core, "renew-certificate", given, plan=plan, status=200, then=service_answer(core)
     )
 
 
@@ -364,7 +376,9 @@ async def undelete_service(
     request: Req, core: Core, reference: str, plan: bool = False
 ) -> Response[Any]:
     given = UndeleteArguments(service=reference)
-    return await answer(request, core, "undelete", given, plan=plan, status=200, then=shown(core))
+    return await answer(
+        request, core, "undelete", given, plan=plan, status=200, then=service_answer(core)
+    )
 
 
 @get("/volumes", guards=[reader])
@@ -423,7 +437,7 @@ async def attach_volume(
 ) -> Response[Any]:
     given = AttachVolumeArguments(service=str(data.service), volume=reference)
     return await answer(
-        request, core, "attach-volume", given, plan=plan, status=200, then=shown(core)
+        request, core, "attach-volume", given, plan=plan, status=200, then=service_answer(core)
     )
 
 
@@ -433,7 +447,7 @@ async def clone_volume(
 ) -> Response[Any]:
     given = CloneVolumeArguments(volume=reference, name=data.name)
     return await answer(
-        request, core, "clone-volume", given, plan=plan, status=201, then=shown(core)
+        request, core, "clone-volume", given, plan=plan, status=201, then=service_answer(core)
     )
 
 
@@ -479,7 +493,7 @@ async def service_view(app: Core, reference: str | int) -> ServiceView:
     return (await service_views(app, [record]))[0]
 
 
-def shown(app: Core) -> Callable[[OperationRecord], Awaitable[ServiceView]]:
+def service_answer(app: Core) -> Callable[[OperationRecord], Awaitable[ServiceView]]:
     """Answers an operation with its service, looked at anew: the server is another one now."""
 
     async def then(operation: OperationRecord) -> ServiceView:

@@ -10,7 +10,7 @@ COLUMNS = "service_id, kind, seen"
 KINDS = ("health", "usage")
 
 
-class Look(NamedTuple):
+class Sample(NamedTuple):
     """What was seen of a service: `kind` is "health" or "usage", `seen` is JSON."""
 
     service_id: int
@@ -18,7 +18,7 @@ class Look(NamedTuple):
     seen: str
 
 
-def add(tx: Tx, looks: Sequence[Look], most: int) -> None:
+def add(tx: Tx, looks: Sequence[Sample], most: int) -> None:
     """Keep these, and of what was kept before so much that there are at most `most` of a kind for a
     service."""
     for look in looks:
@@ -45,18 +45,18 @@ def forget_deleted(tx: Tx, limit: int) -> int:
     return tx.db.execute(f"DELETE FROM looks WHERE id IN ({over})", [limit]).rowcount
 
 
-def of(tx: Tx, service_id: int, most: int) -> list[Look]:
+def recent(tx: Tx, service_id: int, most: int) -> list[Sample]:
     """The last looks of each kind at a service, oldest first."""
     each = f"SELECT {COLUMNS} FROM looks WHERE service_id = ? AND kind = ? ORDER BY id DESC LIMIT ?"
     return [
-        Look(**row)
+        Sample(**row)
         for kind in KINDS
         for row in reversed(list(tx.rows(each, [service_id, kind, most])))
     ]
 
 
-def last_of_each(tx: Tx, kind: str) -> list[Look]:
+def last_of_each(tx: Tx, kind: str) -> list[Sample]:
     """The last look of a kind at each service that is not deleted."""
     last = "SELECT max(id) FROM looks WHERE service_id = services.id AND kind = ?"
     join = f"services JOIN looks ON looks.id = ({last}) WHERE services.state != 'deleted'"
-    return [Look(**row) for row in tx.rows(f"SELECT {COLUMNS} FROM {join}", [kind])]
+    return [Sample(**row) for row in tx.rows(f"SELECT {COLUMNS} FROM {join}", [kind])]

@@ -115,7 +115,7 @@ def deleted(tx: Tx, reference: str) -> ServiceRecord:
     return found[0]
 
 
-def every(tx: Tx) -> list[ServiceRecord]:
+def list_all(tx: Tx) -> list[ServiceRecord]:
     """All services that are not deleted, oldest first; those that an operation makes for itself
     left out."""
     where = "services.state != 'deleted' AND services.purpose = ''"

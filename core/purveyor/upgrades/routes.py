@@ -7,7 +7,7 @@ from litestar import Request, Response, Router, post
 from purveyor.context import Core
 from purveyor.kernel.api.auth import admin
 from purveyor.kernel.api.responses import answer
-from purveyor.services.routes import shown
+from purveyor.services.routes import service_answer
 from purveyor.upgrades.operations.undo import UndoUpgradeArguments
 from purveyor.upgrades.operations.upgrade import UpgradeArguments
 from purveyor.upgrades.schemas import UpgradeRequest
@@ -27,7 +27,9 @@ async def upgrade_service(
         keep_going=data.keep_going,
         skip_settings=tuple(data.skip_settings),
     )
-    return await answer(request, core, "upgrade", given, plan=plan, status=200, then=shown(core))
+    return await answer(
+        request, core, "upgrade", given, plan=plan, status=200, then=service_answer(core)
+    )
 
 
 @post("/{reference:str}/undo-upgrade", guards=[admin])
@@ -36,7 +38,7 @@ async def undo_upgrade(
 ) -> Response[Any]:
     given = UndoUpgradeArguments(service=reference)
     return await answer(
-        request, core, "undo-upgrade", given, plan=plan, status=200, then=shown(core)
+        request, core, "undo-upgrade", given, plan=plan, status=200, then=service_answer(core)
     )
 
 

@@ -610,12 +610,12 @@ def test_a_backup_brings_the_blobs_back_and_tokens_go_on(
 )
 def test_a_full_disk_behind_blob_is_told_as_that(code: str, message: str) -> None:
     error = ClientError({"Error": {"Code": code, "Message": message}}, "PutObject")
-    assert getattr(store.told(error), "status", 0) == 507
+    assert getattr(store.translate_error(error), "status", 0) == 507
 
 
 @pytest.mark.parametrize("code", ["InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied"])
 def test_a_key_that_is_refused_while_it_changes_is_no_reason_to_unlink(code: str) -> None:
-    told = store.told(ClientError({"Error": {"Code": code}}, "PutObject"))
+    told = store.translate_error(ClientError({"Error": {"Code": code}}, "PutObject"))
     remedy = str(getattr(told, "remedy", ""))
     assert "try again" in remedy
     assert "purveyor rotate" in remedy

@@ -8,7 +8,7 @@ import msgspec
 from purveyor.access import session_store as sessions
 from purveyor.access import store as users
 from purveyor.access.schemas import NewToken, TokenRequest
-from purveyor.kernel.actors import Who, name_of, told
+from purveyor.kernel.actors import Who, actor_fields, name_of
 from purveyor.kernel.api import tokens
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import ImmediateOperation, Result, Target
@@ -61,7 +61,7 @@ class CreateToken(ImmediateOperation):
             expires_at=expires,
             user_id=user.id if user else None,
         )
-        data = {"id": number, **shown, "user": user.name if user else "", **told(actor)}
+        data = {"id": number, **shown, "user": user.name if user else "", **actor_fields(actor)}
         tx.emit("token.created", project=project, data=data)
         made = NewToken(id=number, **shown, token=token, user=given.user)
         return Result(answer=made, subject=shown["name"], project=project)
@@ -79,6 +79,6 @@ class RevokeToken(ImmediateOperation):
     def change(self, tx: Tx, given: TokenArguments, actor: Who) -> Result:
         tokens.revoke(tx, given.token)
         sessions.end(tx, name_of(actor), token_id=given.token)
-        tx.emit("token.revoked", data={"id": given.token, **told(actor)})
+        tx.emit("token.revoked", data={"id": given.token, **actor_fields(actor)})
         warning = f"Whoever uses token {given.token} is refused from then on."
         return Result(answer=None, subject=str(given.token), warnings=[warning])

@@ -7,7 +7,7 @@ import msgspec
 from purveyor.access import store as users
 from purveyor.access.models import UserRecord
 from purveyor.access.schemas import UserRequest, UserView, user_view
-from purveyor.kernel.actors import Who, told
+from purveyor.kernel.actors import Who, actor_fields
 from purveyor.kernel.api import tokens
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import ImmediateOperation, Result, Target
@@ -81,7 +81,7 @@ def _view(tx: Tx, record: UserRecord) -> UserView:
 
 
 def _changed(tx: Tx, how: str, record: UserRecord, who: Who) -> None:
-    tx.emit(f"user.{how}", data={"id": record.id, "name": record.name, **told(who)})
+    tx.emit(f"user.{how}", data={"id": record.id, "name": record.name, **actor_fields(who)})
 
 
 def _end_tokens(tx: Tx, record: UserRecord, who: Who) -> list[str]:
@@ -89,5 +89,5 @@ def _end_tokens(tx: Tx, record: UserRecord, who: Who) -> list[str]:
     ended = tokens.of_user(tx, record.id)
     for number in ended:
         tokens.revoke(tx, number)
-        tx.emit("token.revoked", data={"id": number, **told(who)})
+        tx.emit("token.revoked", data={"id": number, **actor_fields(who)})
     return [f"Whoever uses token {number} is refused from then on." for number in ended]

@@ -53,7 +53,7 @@ async def flow(
         raise failed[0]
 
 
-async def begun(chunks: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+async def prefetch_first(chunks: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
     """The same chunks, once the first is there: what fails before it can still be answered as an
     error."""
     first = await anext(chunks, b"")

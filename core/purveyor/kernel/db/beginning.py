@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from purveyor.kernel.db.faults import told, way_back
+from purveyor.kernel.db.faults import translate_faults, way_back
 from purveyor_hooks import StateRefused
 
 MARK = "beginning"  # there from the first moment of a new installation until its database is whole
@@ -19,7 +19,7 @@ def begin(state: Path, *folders: Path) -> None:
     if (state / MARK).exists() or (path.exists() and path.stat().st_size):
         return
     key = state / "key"
-    with told(path):
+    with translate_faults(path):
         traces = [str(key)] if key.exists() else []
         traces += [str(folder) for folder in folders if folder.is_dir() and any(folder.iterdir())]
         if traces:
@@ -37,7 +37,7 @@ def lost(path: Path, how: str, traces: list[str]) -> StateRefused:
     )
 
 
-def begun(state: Path) -> None:
+def mark_begun(state: Path) -> None:
     """The new installation's database is whole."""
-    with told(state):
+    with translate_faults(state):
         (state / MARK).unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import anyio
 import anyio.to_thread
 
-from purveyor.kernel.db.faults import told
+from purveyor.kernel.db.faults import translate_faults
 from purveyor.kernel.naming import number_of
 from purveyor_hooks import StateRefused
 
@@ -34,7 +34,7 @@ class Kept(NamedTuple):
 def copy(path: Path, name: str) -> Path:
     """Copy a database, whole as of now, to the folder of copies beside it."""
     made = path.parent / FOLDER / f"{name}.db"
-    with told(made), closing(_opened(path, "rw")) as source:
+    with translate_faults(made), closing(_opened(path, "rw")) as source:
         _write(source, made)
     return made
 
@@ -43,7 +43,7 @@ def rescue(source: sqlite3.Connection, path: Path) -> Path:
     """Copy what a connection still has of a database whose file was taken away. Raises
     `sqlite3.Error` and `StateRefused` when that is nothing, or not all."""
     made = path.parent / FOLDER / f"{RESCUED}.db"
-    with told(made, (OSError,)):
+    with translate_faults(made, (OSError,)):
         _write(source, made, whole=True)
     return made
 
@@ -97,11 +97,11 @@ def _write(source: sqlite3.Connection, made: Path, *, whole: bool = False) -> No
 async def keep(path: Path) -> None:
     """Copy the database once a day for as long as this runs, and keep the last few."""
     while True:
-        await anyio.to_thread.run_sync(_turn, path)
+        await anyio.to_thread.run_sync(_rotate, path)
         await anyio.sleep(EVERY / 24)
 
 
-def _turn(path: Path) -> None:
+def _rotate(path: Path) -> None:
     numbered = (
         (number_of(item.stem.partition("-")[2]), item)
         for item in (path.parent / FOLDER).glob("daily-*.db")

@@ -17,8 +17,8 @@ from sqlite_utils.migrations import Migrations
 
 from purveyor import __version__
 from purveyor.kernel.db import copies, rows
-from purveyor.kernel.db.beginning import MARK, begun, lost
-from purveyor.kernel.db.faults import told, way_back
+from purveyor.kernel.db.beginning import MARK, lost, mark_begun
+from purveyor.kernel.db.faults import translate_faults, way_back
 from purveyor.kernel.db.secrets import Secrets
 from purveyor_hooks import Event, NotFound, PurveyorError, StateRefused
 
@@ -223,7 +223,7 @@ class Store:
         `StateUnavailable` when the disk does not let it be opened.
         """
         try:
-            with told(self._path):
+            with translate_faults(self._path):
                 self._open()
         except BaseException:
             self.close()
@@ -253,7 +253,7 @@ class Store:
                 raise lost(self._path, "holds nothing", [str(self._path.parent / "key")])
             if remembered(tx, "version") != __version__:
                 note(tx, "version", __version__)
-        begun(self._path.parent)
+        mark_begun(self._path.parent)
 
     def _connect_reader(self) -> Database:
         reader = self._connect()
@@ -276,7 +276,7 @@ class Store:
 
     def watch(self, prepare: Callable[[sqlite3.Connection], None]) -> None:
         """Have the connection that writes prepared by somebody who wants to know what changes."""
-        with told(self._path):
+        with translate_faults(self._path):
             prepare(self._opened(self._writer).conn)
 
     def watch_rows(self, tables: Mapping[str, Collection[str]]) -> None:
@@ -407,7 +407,7 @@ class Store:
     def _told(self) -> Iterator[None]:
         """Errors of SQLite as `told` has them; those of a file that is not ours any more say so."""
         try:
-            with told(self._path, (sqlite3.Error,)):
+            with translate_faults(self._path, (sqlite3.Error,)):
                 yield
         except (sqlite3.Error, PurveyorError) as error:
             if isinstance(error.__cause__ or error, sqlite3.Error) and (how := self._gone()):

@@ -20,7 +20,7 @@ LITTLE = 64 * 1024  # bytes: with less, SQLite cannot even make the files that i
 
 
 @contextmanager
-def told(
+def translate_faults(
     path: Path, kinds: tuple[type[Exception], ...] = (sqlite3.Error, OSError)
 ) -> Iterator[None]:
     """Errors of SQLite and of the operating system at `path` are raised as ours, with what to

@@ -9,7 +9,7 @@ from types import TracebackType
 
 import anyio
 
-from purveyor.kernel.db.faults import told
+from purveyor.kernel.db.faults import translate_faults
 from purveyor_hooks import Conflict
 
 DAEMON = "daemon.lock"  # held by a daemon from its first moment, also while it waits for its turn
@@ -60,7 +60,7 @@ class StateLock:
 
     def acquire(self) -> None:
         """Take the lock. Raises `StateLocked` that names the process that holds it."""
-        with told(self._path):
+        with translate_faults(self._path):
             handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

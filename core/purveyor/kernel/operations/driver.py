@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import anyio
 
-from purveyor.kernel.actors import Who, name_of, told
+from purveyor.kernel.actors import Who, actor_fields, name_of
 from purveyor.kernel.db import Store, Tx
 from purveyor.kernel.errors import describe, error_from
 from purveyor.kernel.operations import store as operations
@@ -268,7 +268,7 @@ class Driver:
                 "abandoned",
                 {"code": "abandoned", "detail": detail, "remedy": remedy},
             )
-            data = {**told(actor), "error": why, "left": begun}
+            data = {**actor_fields(actor), "error": why, "left": begun}
             if kind is not None:
                 kind.emit(tx, operation, "abandoned", data)
             else:

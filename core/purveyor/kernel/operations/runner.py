@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio.abc
 
-from purveyor.kernel.actors import Who, name_of, token_of, told
+from purveyor.kernel.actors import Who, actor_fields, name_of, token_of
 from purveyor.kernel.db import Store, Tx
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.driver import Driver
@@ -169,7 +169,7 @@ class Runner:
         operation = operations.get(tx, operation_id)
         names = [step.name for step in kind.steps(operation)]
         operations.keep_steps(tx, operation_id, names)
-        kind.emit(tx, operation, "started", {**told(actor), "steps": names})
+        kind.emit(tx, operation, "started", {**actor_fields(actor), "steps": names})
         return operation_id
 
     def launch(self, kind: OperationType, handle: Handle) -> Handle:

@@ -48,7 +48,7 @@ class DeleteEnvironment(OperationType):
 
     def _bindings(self, tx: Tx, environment_id: int) -> list[BindingRecord]:
         found = (
-            projects.binding_of(tx, service.id, environment_id) for service in services.every(tx)
+            projects.binding_of(tx, service.id, environment_id) for service in services.list_all(tx)
         )
         return [record for record in found if record]
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 import msgspec
 
 from purveyor.context import Context
-from purveyor.kernel.actors import Who, told
+from purveyor.kernel.actors import Who, actor_fields
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import ImmediateOperation, Result, Target
 from purveyor.services import certificates
@@ -40,7 +40,7 @@ class RotateAuthority(ImmediateOperation):
 
     def change(self, tx: Tx, given: RotateAuthorityArguments, actor: Who) -> Result:
         record = certificates.rotate(tx)
-        tx.emit("authority.added", data={"id": record.id, **told(actor)})
+        tx.emit("authority.added", data={"id": record.id, **actor_fields(actor)})
         return Result(answer=record.id, subject=f"authority {record.id}")
 
 
@@ -77,5 +77,5 @@ class FinishAuthority(ImmediateOperation):
 
     def change(self, tx: Tx, given: FinishAuthorityArguments, actor: Who) -> Result:
         record = certificates.finish(tx)
-        tx.emit("authority.signs", data={"id": record.id, **told(actor)})
+        tx.emit("authority.signs", data={"id": record.id, **actor_fields(actor)})
         return Result(answer=record.id, subject=f"authority {record.id}")

@@ -56,7 +56,7 @@ def make(
     chosen = dict(given.parameters)
     if given.version is not None and parameters.IMAGE not in chosen:
         chosen[parameters.IMAGE] = parameters.image_for(kind, settings, given.version)
-    values = parameters.fresh(kind, settings, chosen, port_registry.ports_taken(tx))
+    values = parameters.for_new_service(kind, settings, chosen, port_registry.ports_taken(tx))
     image = values.pop(parameters.IMAGE)
 
     volume_id = uuid.uuid4().hex

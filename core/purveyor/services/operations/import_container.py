@@ -111,7 +111,7 @@ class Import(ServiceOperation):
         ports = _ports(
             hooks.kind, wanted.pop(PORT, None), container, facts["published"], recognised
         )
-        values = parameters.claimed(hooks.kind, wanted)
+        values = parameters.for_imported_service(hooks.kind, wanted)
         service_id = services.insert(
             tx,
             name=given.name.strip(),
@@ -141,7 +141,7 @@ class Import(ServiceOperation):
                 f"The container {container.name} is a Purveyor's already.",
                 remedy="See: purveyor list",
             )
-        for record in services.every(tx):
+        for record in services.list_all(tx):
             if record.container_name == container.name:
                 raise Conflict(
                     f"The container {container.name} is imported already: {record.name}.",
