@@ -53,6 +53,7 @@ LOOK_FIRST = {
     "plugin uninstall",
     "apply",
     "ca finish",
+    "service run",
 }  # they ask when there is something to lose, which they have to look up
 NAMED = {"purge", "volume delete"}  # the name itself is the flag
 HARMLESS = {

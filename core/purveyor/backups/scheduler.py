@@ -117,7 +117,6 @@ class Scheduler:
         self._context = context
         self._runner = runner
         self._operation_types = operation_types
-        self._now = now
         self.alarm = Alarm(now)
 
     async def run(self) -> None:
@@ -136,7 +135,7 @@ class Scheduler:
         if await self._context.store.read(hold.coming):
             return
         for schedule in await self._context.store.read(backups.schedules):
-            now = self._now()
+            now = self.alarm.now()
             if schedule.enabled and _beyond(schedule, now):
                 after, number = next_run(schedule, now), schedule.id
                 await self._context.store.write(

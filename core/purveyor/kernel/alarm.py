@@ -28,6 +28,13 @@ class Alarm:
         """Have it look, now or right after the look that is under way."""
         self._woken.set()
 
+    def now(self) -> datetime:
+        """The time by which a look acts: when the clock is put back after that, the next wait sees
+        it."""
+        now = self._now()
+        self._seen = max(self._seen, now)
+        return now
+
     async def wait(self, due: datetime | None = None) -> None:
         """Wait until it is woken, a moment has come, the clock was put back, or it is time to look
         without cause. What woke it since the last wait counts: the look that follows sees it."""
