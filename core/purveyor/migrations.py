@@ -542,7 +542,7 @@ CREATE TABLE plugin_documents (
     value TEXT NOT NULL,
     sealed INTEGER NOT NULL CHECK (sealed IN (0, 1)),
     PRIMARY KEY (plugin, service_id, key)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 CREATE INDEX plugin_documents_service ON plugin_documents (service_id)
 """
 

@@ -47,6 +47,7 @@ STATE = {
     "links": "id service_id project_id service_type state created_at",
     "meta": "key value",
     "networks": "id environment_id name subnet gateway",
+    "plugin_documents": "plugin service_id key value sealed",
     "ports": "port service_id deployment_id parameter",
     "projects": "id slug name created_at",
     "s3_sources": (
@@ -177,6 +178,7 @@ CHECKED = {  # columns of which few values are allowed
     ("deployments", "state"): ("active", "retired"),
     ("links", "state"): ("linked", "unlinking"),
     ("operations", "state"): ("running", "undoing"),
+    ("plugin_documents", "sealed"): (0, 1),
     ("services", "desired"): ("running", "stopped"),
     ("services", "state"): ("active", "deleting"),
     ("steps", "state"): ("started", "done"),
@@ -229,6 +231,7 @@ def fill(db: sqlite3.Connection) -> None:
         db.execute("INSERT INTO meta VALUES ('aaa', 'x')")
         db.execute("INSERT INTO images VALUES ('sha256:1', 'a@sha256:2')")
         db.execute("INSERT INTO users (name, created_at) VALUES ('ada', ?)", [AT])
+        db.execute("INSERT INTO plugin_documents VALUES ('x', 1, 'k', '{}', 0)")
         db.execute(
             "INSERT INTO installed_plugins VALUES ('x', '1', 'x.whl', 's', 1, 'r', ?, 'ada')", [AT]
         )
