@@ -145,6 +145,7 @@ def test_a_class_that_lacks_what_its_capability_needs_makes_no_object() -> None:
 
 def test_the_third_party_plugin_is_such_a_class_and_mypy_finds_nothing_in_it() -> None:
     """Its driver need not be here for that."""
+    pytest.importorskip("mypy", reason="other Pythons are without the tools")
     source = ROOT / "contrib/purveyor-mariadb"
     options = ("--strict", "--follow-imports=silent", "--ignore-missing-imports", "--config-file=")
     cache = ("--cache-dir", str(ROOT / ".mypy_cache"))
@@ -176,6 +177,7 @@ def test_a_class_in_place_of_its_object_is_told() -> None:
 def test_mypy_finds_a_method_that_does_not_fit(
     old: str, new: str, told: str, tmp_path: Path
 ) -> None:
+    pytest.importorskip("mypy", reason="other Pythons are without the tools")
     (tmp_path / "acme.py").write_text(SHOWN.replace(old, new) if old else SHOWN)
     options = ("--strict", "--follow-imports=silent", "--cache-dir", str(ROOT / ".mypy_cache"))
     environment = {**os.environ, "MYPYPATH": str(ROOT / "hooks")}

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from attacks.told import attack
 from purveyor.distributions import wheels
 
@@ -29,6 +31,7 @@ def test_every_constraint_has_its_hashes() -> None:
 )
 def test_pip_takes_no_other_file_than_a_constraint_names(tmp_path: Path) -> None:
     """Of one of them a file is made that says the same version, and given to pip in its place."""
+    pytest.importorskip("hatchling", reason="other Pythons are without the tools")
     source = tmp_path / "source"
     (source / "click").mkdir(parents=True)
     (source / "click/__init__.py").write_text("")

@@ -5,6 +5,7 @@ import base64
 import hashlib
 import logging
 import stat
+import sysconfig
 import zipfile
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
@@ -167,6 +168,11 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
 )
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_what_is_not_what_it_says_is_refused(kind: str, tmp_path: Path) -> None:
+    if (
+        "command pytest" in HOSTILE[kind][1]
+        and not Path(sysconfig.get_path("scripts"), "pytest").exists()
+    ):
+        pytest.skip("pytest has no command in this Python")
     make, why = HOSTILE[kind]
     made = make(tmp_path)
     for work in (
