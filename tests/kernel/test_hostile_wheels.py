@@ -4,6 +4,7 @@ it is put anywhere, and says why."""
 import base64
 import hashlib
 import logging
+import random
 import stat
 import sysconfig
 import zipfile
@@ -197,6 +198,31 @@ def test_control_one_with_all_that_a_plugin_may_have_is_taken(tmp_path: Path) ->
     assert found == content.Content(
         "quiet-plugin", "1.0", ("quiet", "quiet-too"), ("quiet", "quiet-tool"), ()
     )
+
+
+def test_a_wheel_that_is_damaged_anywhere_is_refused_or_is_what_it_was(tmp_path: Path) -> None:
+    made, rnd = (
+        build(tmp_path, more(**{"quiet_more.py": "print('more')\n" * 200})),
+        random.Random(7),
+    )
+    with zipfile.ZipFile(made) as opened:
+        held = {item.filename: opened.read(item) for item in opened.infolist()}
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content_of in held.items():
+            packed.writestr(name, content_of)
+    whole, refused = made.read_bytes(), 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[rnd.randrange(len(damaged))] ^= rnd.randrange(1, 256)
+        made.write_bytes(damaged)
+        try:
+            content.look(made, plugin=True)
+        except BadInput:
+            refused += 1
+        else:  # what changed is a date, or the like
+            with zipfile.ZipFile(made) as opened:
+                assert {item.filename: opened.read(item) for item in opened.infolist()} == held
+    assert refused > 150
 
 
 def test_control_what_a_plugin_needs_may_have_headers_and_data(tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ import base64
 import configparser
 import csv
 import hashlib
+import lzma
 import re
 import stat
 import sys
 import sysconfig
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from email.message import Message
 from email.parser import HeaderParser
@@ -60,7 +62,7 @@ def look(path: Path, *, plugin: bool) -> Content:
         with zipfile.ZipFile(path) as wheel:
             found, wrong = _look(wheel, path, plugin=plugin)
     except (zipfile.BadZipFile, OSError, UnicodeDecodeError, csv.Error, RuntimeError,
-            NotImplementedError, EOFError, zipfile.error, configparser.Error):  # fmt: skip
+            NotImplementedError, EOFError, zlib.error, lzma.LZMAError, configparser.Error):  # fmt: skip
         found, wrong = None, ["it is not a wheel"]
     if found is None or wrong:
         why = "; ".join(wrong)
