@@ -213,6 +213,46 @@ async def test_only_so_many_good_ones_are_kept(scene: Scene) -> None:
         )
 
 
+@pytest.mark.parametrize("change", ["deleted", "disabled"])
+async def test_one_that_is_ended_under_way_makes_and_deletes_no_more(
+    scene: Scene, change: str
+) -> None:
+    async with scene.open() as app:
+        first = await schedule(app, service_ids=[1, 2], retention_count=1)
+        later = await schedule(app, name="later", service_ids=[2])
+        await turn(app, NIGHT)
+        assert {item.service_name for item in await made(app, first)} == {"main", "idle"}
+
+        class Ended(Scheduler):
+            """Somebody ends both schedules while the first service is backed up."""
+
+            async def _run(self, *given: Any) -> int | None:
+                number = await super()._run(*given)
+
+                def work(tx: Tx) -> None:
+                    for item in (first, later):
+                        if change == "deleted":
+                            backups.delete_schedule(tx, item)
+                        else:
+                            backups.update_schedule(tx, item, enabled=False)
+
+                await app.context.store.write(work)
+                return number
+
+        def scheduled(tx: Tx) -> list[BackupRecord]:
+            return [item for item in backups.listed(tx) if item.backup_type == "scheduled"]
+
+        before = await app.context.store.read(scheduled)
+        day = NIGHT + timedelta(days=1)
+        await Ended(app.context, app.runner, app.operation_types, lambda: day).turn()
+        after = await app.context.store.read(scheduled)
+        new = [item for item in after if item.id > max(known.id for known in before)]
+        assert [item.service_name for item in new] == ["main"]
+        gone = {item.id for item in before} - {item.id for item in after}
+        # what a disabled one keeps is still said
+        assert len(gone) == (1 if change == "disabled" else 0)
+
+
 async def test_what_has_expired_goes_but_never_the_last_good_one(scene: Scene) -> None:
     async with scene.open() as app:
 

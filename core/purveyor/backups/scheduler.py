@@ -134,8 +134,12 @@ class Scheduler:
         Nothing is while services are being brought back."""
         if await self._context.store.read(hold.coming):
             return
-        for schedule in await self._context.store.read(backups.schedules):
+        for listed in await self._context.store.read(backups.schedules):
+            # those before it took as long as their backups: it may be another one by now, or gone
+            schedule = await self._still(listed.id)
             now = self.alarm.now()
+            if schedule is None:
+                continue
             if schedule.enabled and _beyond(schedule, now):
                 after, number = next_run(schedule, now), schedule.id
                 await self._context.store.write(
@@ -150,9 +154,20 @@ class Scheduler:
                 await self._context.store.write(lambda tx: _ended(tx, number, result))  # noqa: B023
         await self._expire()
 
+    async def _still(self, number: int) -> ScheduleRecord | None:
+        return await self._context.store.read(lambda tx: backups.find_schedule(tx, number))
+
     async def _make(self, schedule: ScheduleRecord) -> LastResult:
+        """Back up its services, one after the other, until it is disabled or deleted."""
         ended: Counter[str] = Counter()
-        for service in await self._context.store.read(services.list_all):
+        for listed in await self._context.store.read(services.list_all):
+            now = await self._still(schedule.id)
+            if now is None or not now.enabled:
+                break
+            schedule, number = now, listed.id
+            service = await self._context.store.read(lambda tx: services.find(tx, number))  # noqa: B023
+            if service is None:
+                continue
             provider = self._context.registry.find(service.service_type)
             wanted = (
                 service.id in schedule.service_ids
@@ -182,7 +197,7 @@ class Scheduler:
                     "verify-backup", VerifyArguments(backup=str(made), deep=schedule.verify_deep)
                 )
             if schedule.retention_count:
-                await self._thin(schedule, service.id)
+                await self._thin(schedule.id, service.id)
 
         return LastResult(
             made=ended["ok"],
@@ -210,13 +225,16 @@ class Scheduler:
         found = await self._context.store.read(lambda tx: operations.get(tx, handle.operation_id))
         return int(found.arguments["backup"])
 
-    async def _thin(self, schedule: ScheduleRecord, service_id: int) -> None:
+    async def _thin(self, number: int, service_id: int) -> None:
         """Delete what is more than the schedule keeps of a service; the last good one always
-        stays."""
+        stays, and all do once there is no such schedule any more."""
         if await self._context.store.read(hold.keeps_all):
             return
 
         def work(tx: Tx) -> list[BackupRecord]:
+            schedule = backups.find_schedule(tx, number)
+            if schedule is None or not schedule.retention_count:
+                return []
             made = [
                 item
                 for item in backups.listed(tx, service_id=service_id, schedule_id=schedule.id)

@@ -195,6 +195,11 @@ def schedule(tx: Tx, reference: str | int) -> ScheduleRecord:
     return _schedule(tx, row)
 
 
+def find_schedule(tx: Tx, number: int) -> ScheduleRecord | None:
+    row = tx.row("SELECT * FROM schedules WHERE id = ?", [number])
+    return _schedule(tx, row) if row is not None else None
+
+
 def schedules(tx: Tx) -> list[ScheduleRecord]:
     return [_schedule(tx, row) for row in tx.rows("SELECT * FROM schedules ORDER BY id")]
 
