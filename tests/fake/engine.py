@@ -87,6 +87,7 @@ class Container(msgspec.Struct, kw_only=True):
     pids: int = 0
     memory: int = 0
     hosts: dict[str, str] = {}
+    hangs: bool = False  # its processes are stopped: it runs, and says nothing
 
 
 class Volume(msgspec.Struct, kw_only=True):
@@ -600,18 +601,22 @@ class FakeContainers(Containers):
 
 
 class FakeSession(Session):
-    """The command runs when its input has ended, or when its output is asked for."""
+    """The command runs when its input has ended, or when its output is asked for; one that says what
+    it is told waits for that."""
 
     def __init__(self, engine: FakeEngine, container: Container, argv: Sequence[str]) -> None:
         self._engine, self._container, self._argv = engine, container, argv
         self._input = bytearray()
         self._code = 0
         self._ended = False
+        self._told = anyio.Event()
 
     async def output(self) -> AsyncIterator[tuple[int, bytes]]:
         if self._ended:
             return
         self._ended = True
+        if tuple(self._argv) == ("cat",):
+            await self._told.wait()
         ended = _run(self._engine, self._container, self._argv, bytes(self._input))
         self._code = ended.returncode
         for number, data in ((1, ended.stdout), (2, ended.stderr)):
@@ -622,7 +627,7 @@ class FakeSession(Session):
         self._input += data
 
     async def end_input(self) -> None:
-        pass
+        self._told.set()
 
     async def resize(self, lines: int, columns: int) -> None:
         pass

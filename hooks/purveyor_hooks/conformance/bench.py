@@ -143,15 +143,17 @@ class Bench:
 
     # ---------------------------------------------------------------- the API
 
+    def _http(self, timeout: float) -> httpx.Client:
+        # no TLS there: reading the certificates takes longer than most answers
+        transport = httpx.HTTPTransport(uds=str(self._state / "purveyor.sock"), verify=False)
+        return httpx.Client(transport=transport, base_url="http://purveyor/api", timeout=timeout)
+
     def call(
         self, method: str, path: str, body: Any = None, *, soon: bool = False, **params: Any
     ) -> Any:
         """One call of the API; with `soon` an operation is answered when it has begun. Raises
         `ApiFailed` with what it answers instead."""
-        transport = httpx.HTTPTransport(uds=str(self._state / "purveyor.sock"))
-        with httpx.Client(
-            transport=transport, base_url="http://purveyor/api", timeout=VERB_PATIENCE
-        ) as http:
+        with self._http(VERB_PATIENCE) as http:
             headers = {"Prefer": "respond-async"} if soon else {}
             answer = http.request(method, path, json=body, params=params, headers=headers)
         if answer.is_error:
@@ -347,8 +349,7 @@ class Bench:
         return json.dumps([events, self.call("GET", "/operations", limit=1000)])
 
     def _all(self, path: str) -> Any:
-        transport = httpx.HTTPTransport(uds=str(self._state / "purveyor.sock"))
-        with httpx.Client(transport=transport, base_url="http://purveyor/api", timeout=60) as http:
+        with self._http(60.0) as http:
             return http.get(
                 path, params={"after": 0, "limit": 1000}, headers={"Accept": "application/json"}
             ).json()

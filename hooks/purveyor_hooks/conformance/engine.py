@@ -15,12 +15,14 @@ SOCKET = "/var/run/docker.sock"
 
 
 class EngineView:
-    """A few calls to the Docker Engine."""
+    """A few calls to the Docker Engine: the one that DOCKER_HOST names, or that `http` reaches."""
 
-    def __init__(self) -> None:
+    def __init__(self, http: httpx.Client | None = None) -> None:
         host = os.environ.get("DOCKER_HOST", f"unix://{SOCKET}")
-        if host.startswith("unix://"):
-            transport = httpx.HTTPTransport(uds=host.removeprefix("unix://"))
+        if http is not None:
+            self._http = http
+        elif host.startswith("unix://"):
+            transport = httpx.HTTPTransport(uds=host.removeprefix("unix://"), verify=False)
             self._http = httpx.Client(transport=transport, base_url="http://docker", timeout=120)
         else:
             self._http = httpx.Client(base_url=host.replace("tcp://", "http://"), timeout=120)
