@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import forkserver
 from catalogue import uncatalogued
 from distributions import STALE, stale
 from fake.fixtures import anyio_backend, furnished, quick, room, scene, trial  # noqa: F401 - fixtures of tests that need no engine
@@ -68,6 +69,16 @@ def pytest_runtest_makereport(
     ):
         report.sections.append(("To repeat it", f"{DAY}={today()} contrib/test '{item.nodeid}'"))
     return report
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtestloop() -> Generator[None, object, object]:
+    """What the fork server has imported was run by it alone: it says so when it ends, before what
+    was measured is put together."""
+    try:
+        return (yield)
+    finally:
+        forkserver.end()
 
 
 @pytest.fixture

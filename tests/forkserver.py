@@ -193,6 +193,15 @@ def _made() -> Server:
     return Server()
 
 
+def end() -> None:
+    """End the fork server of this process, if there is one: what it was measured with is written
+    then. The next start has another one."""
+    with _only_one:
+        if _made.cache_info().currsize:
+            _made().close()
+            _made.cache_clear()
+
+
 # ---------------------------------------------------------------- the server itself
 
 

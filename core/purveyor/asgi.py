@@ -62,8 +62,9 @@ class PluginApplication(NamedTuple):
 def create_api(app: App) -> Litestar:
     """The API over a running core, plugins' routes included."""
 
-    async def core() -> App:
-        return app
+    async def core(state: State) -> App:
+        found: App = state.core
+        return found
 
     open_paths = ["^/api/version$", "^/api/schema"]
     api = Router(

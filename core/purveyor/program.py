@@ -64,6 +64,7 @@ PROGRAM = Program(
     build="purveyor.app:built",
     open_core="purveyor.app:open_app",
     open_api="purveyor.asgi:open_api",
+    make_engine="purveyor.app:docker_engine",
     operation_types="purveyor.app:OPERATION_TYPES",
     events="purveyor.app:EVENTS",
 )

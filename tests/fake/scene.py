@@ -3,7 +3,7 @@ outside."""
 
 import logging
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -48,6 +48,7 @@ class Scene:
 
     def __init__(self, state: Path) -> None:
         self.state = state
+        self.plugins: Sequence[Any] = PLUGINS  # entry points, or what is like one
         self.away = ""  # what the engine says at the next start, when it is not there
         self.engine: FakeEngine
 
@@ -73,7 +74,7 @@ class Scene:
             serve=serve,
             make_store=make_store,
             make_engine=self.engine_of,
-            plugins=PLUGINS,
+            plugins=self.plugins,
             log_level=logging.CRITICAL,
             resume=resume,
         ) as app:

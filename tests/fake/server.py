@@ -26,6 +26,7 @@ from purveyor_hooks import (
     Binding,
     Census,
     Certificate,
+    Client,
     Command,
     Conflict,
     ContainerSpec,
@@ -68,6 +69,7 @@ FILE = "server.json"
 PORT = 7000
 PAIR = "/etc/purveyor/server.pem"
 OF_BEFORE = 1999  # a size at which it says that its accounts are of before
+CLIENTLESS = 2001  # a size of which the image has no client
 ENCRYPTED = 443  # a size with which it speaks TLS, where somebody has put a listener
 
 
@@ -128,6 +130,8 @@ def _serving(service: Service, access: Any, hook: str) -> Server:
     container = engine.find(service.host)
     if container is None or container.state != "running":
         raise Failed(f"connection refused by {service.host}")
+    if container.hangs:
+        raise Failed(f"no answer from {service.host}")
     server = Server.of(engine, container.name)
     if server.held.admin != service.parameters["password"]:
         raise Failed("the administrator's password is refused")
@@ -224,9 +228,17 @@ def recognise(container: FoundContainer) -> Recognition | None:
 
 @hookimpl
 async def retell(container: FoundContainer, read: Reader) -> Retold:
-    return Retold(
-        parameters={"password": container.environment["ADMIN"], "size": int(container.command[1])}
-    )
+    known = {"password": found} if (found := container.environment.get("ADMIN")) else {}
+    return Retold(parameters={**known, "size": int(container.command[1])})
+
+
+@hookimpl
+async def regain(service: Service, access: Access) -> None:
+    engine: FakeEngine = access.engine  # type: ignore[attr-defined]
+    engine.act("regain")
+    server = Server.of(engine, service.host)
+    server.held.admin = service.parameters["password"]
+    server.save()
 
 
 @hookimpl
@@ -272,7 +284,20 @@ def environment(service: Service, binding: Binding) -> list[Variable]:
         Variable(name="FAKE_HOST", value=service.host),
         Variable(name="FAKE_USER", value=binding.account),
         Variable(name="FAKE_PASSWORD", value=binding.password, secret=True),
+        *(
+            Variable(name=f"FAKE_{key.upper()}_RESOURCE", value=name)
+            for key, name in binding.extras.items()
+        ),
     ]
+
+
+@hookimpl
+def client(service: Service) -> Client:
+    """One that says what it is told."""
+    if service.parameters["size"] == CLIENTLESS:
+        python = "import os, sys; print(os.environ['GREETING'], *sys.argv[1:])"
+        return Client(argv=("no-such-client",), python=python, environment={"GREETING": "hello"})
+    return Client(argv=("cat",), environment={"GREETING": "hello"})
 
 
 @hookimpl

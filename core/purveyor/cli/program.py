@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from purveyor.context import Core
+    from purveyor.docker import Engine, Labels
     from purveyor.kernel.events.catalog import Described
     from purveyor.kernel.operations import OperationType
 
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
 class Program(NamedTuple):
     """`commands` has each command's module; `build` opens a state directory and answers its core,
     of which nothing runs yet, `open_core` one that runs, and `open_api` that one with its API, as
-    the methods say; `operation_types` are its types of operation, `events` what features publish by
-    themselves."""
+    the methods say; `make_engine` makes the engine alone; `operation_types` are its types of
+    operation, `events` what features publish by themselves."""
 
     commands: Mapping[str, str]
     build: str
     open_core: str
     open_api: str
+    make_engine: str
     operation_types: str
     events: str
 
@@ -39,6 +41,10 @@ class Program(NamedTuple):
     ) -> AbstractAsyncContextManager[tuple["Core", Any]]:
         opener: Callable[..., AbstractAsyncContextManager[tuple[Core, Any]]] = _at(self.open_api)
         return opener(*given, **more)
+
+    def engine(self, namespace: str, labels: "Labels") -> "Engine":
+        make: Callable[..., Engine] = _at(self.make_engine)
+        return make(namespace, labels)
 
     def load_operation_types(self) -> "Sequence[type[OperationType]]":
         found: Sequence[type[OperationType]] = _at(self.operation_types)

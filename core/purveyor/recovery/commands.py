@@ -190,11 +190,12 @@ def recover_containers(options: Options, /, leave: tuple[str, ...], plan: bool) 
 
 
 async def _take_in(options: Options, leave: tuple[str, ...], plan: bool) -> None:
-    from purveyor.docker.client import DockerEngine
     from purveyor.recovery import retaken
 
-    built = options.require_program().built
-    async with retaken.retaken(options.state, built, DockerEngine, plan=plan, leave=leave) as taken:
+    program = options.require_program()
+    async with retaken.retaken(
+        options.state, program.built, program.engine, plan=plan, leave=leave
+    ) as taken:
         told = taken.told()
     if options.as_json:
         output.show_json(told)
@@ -263,7 +264,6 @@ def recover_database(
 async def _put_back(
     options: Options, place: str | None, yes: bool, plan: bool, given: Mapping[str, Any]
 ) -> None:
-    from purveyor.docker.client import DockerEngine
     from purveyor.recovery import put_back
 
     def confirm(host: str) -> None:
@@ -275,12 +275,13 @@ async def _put_back(
             )
 
     key = _key(given["key_file"])[0] if given["key_file"] else None
+    program = options.require_program()
     async with put_back.put_back(
         options.state,
         _place(place, given) if place else None,
         key,
-        options.require_program().built,
-        DockerEngine,
+        program.built,
+        program.engine,
         plan=plan,
         confirm=confirm,
     ) as found:

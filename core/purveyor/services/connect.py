@@ -43,27 +43,27 @@ def connect_command(options: Options, service: str, arguments: tuple[str, ...]) 
     client = found["client"]
     environment = client.get("environment", {})
     argv, python = client.get("argv"), client.get("python")
-    if python and not (argv and anyio.run(_has, found["container"], argv[0])):
+    if python and not (argv and anyio.run(_has, options, found["container"], argv[0])):
         command = [sys.executable, "-q", "-i", "-c", python, *arguments]
         raise SystemExit(subprocess.run(command, env={**os.environ, **environment}).returncode)
-    raise SystemExit(anyio.run(_attach, found["container"], [*argv, *arguments], environment))
+    words = [*argv, *arguments]
+    raise SystemExit(anyio.run(_attach, options, found["container"], words, environment))
 
 
 async def _client(client: Client, service: str) -> Any:
     return await client.get(f"{BASE}/{service}/client")
 
 
-def _engine() -> "Engine":
+def _engine(options: Options) -> "Engine":
     """The engine, for commands in containers that were found by name."""
     from purveyor.docker import Labels
-    from purveyor.docker.client import DockerEngine
 
-    return DockerEngine("", Labels(""))
+    return options.require_program().engine("", Labels(""))
 
 
-async def _has(container: str, program: str) -> bool:
+async def _has(options: Options, container: str, program: str) -> bool:
     """Whether the image has a program."""
-    engine = _engine()
+    engine = _engine(options)
     try:
         ended = await engine.containers.execute(
             container, Command(argv=("sh", "-c", f"command -v {program}"))
@@ -75,8 +75,10 @@ async def _has(container: str, program: str) -> bool:
         await engine.close()
 
 
-async def _attach(container: str, argv: list[str], environment: dict[str, str]) -> int:
-    engine = _engine()
+async def _attach(
+    options: Options, container: str, argv: list[str], environment: dict[str, str]
+) -> int:
+    engine = _engine(options)
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     try:
         async with engine.containers.session(
