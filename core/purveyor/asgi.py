@@ -13,17 +13,24 @@ from litestar.exceptions import HTTPException
 from litestar.middleware import DefineMiddleware
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.routes import HTTPRoute
 
 from purveyor import __version__, doctor_routes
+from purveyor.access import exposed as access_exposed
 from purveyor.access import routes as access_routes
 from purveyor.access.sign_ins import SignIns
 from purveyor.app import App, PluginCore, open_app
+from purveyor.archiving import exposed as archiving_exposed
 from purveyor.archiving import routes as archiving_routes
 from purveyor.audit import routes as audit_routes
 from purveyor.audit.answers import on_answer
+from purveyor.backups import exposed as backup_exposed
 from purveyor.backups import routes as backup_routes
+from purveyor.deployments import exposed as deployment_exposed
 from purveyor.deployments import routes as deployment_routes
 from purveyor.distributions import routes as distribution_routes
+from purveyor.exposed import exposed_by
+from purveyor.exposed import routes as exposed_routes
 from purveyor.extensions import routes as extension_routes
 from purveyor.internal_client import InwardClient, inward
 from purveyor.kernel.api import problems
@@ -33,14 +40,31 @@ from purveyor.kernel.api.headers import Published, guarded
 from purveyor.kernel.api.peers import for_apps_only
 from purveyor.kernel.events import routes as event_routes
 from purveyor.kernel.operations import routes as operation_routes
+from purveyor.projects import exposed as project_exposed
 from purveyor.projects import routes as project_routes
+from purveyor.recovery import exposed as recovery_exposed
 from purveyor.recovery import routes as recovery_routes
 from purveyor.services import authority_routes
+from purveyor.services import exposed as service_exposed
 from purveyor.services import routes as service_routes
-from purveyor.upgrades import routes as upgrade_routes
+from purveyor.upgrades import exposed as upgrade_exposed
 from purveyor_hooks import PurveyorError
 
 BODY_LIMIT = 1024 * 1024
+EXPOSED = [
+    item
+    for module in (
+        access_exposed,
+        archiving_exposed,
+        backup_exposed,
+        deployment_exposed,
+        project_exposed,
+        recovery_exposed,
+        service_exposed,
+        upgrade_exposed,
+    )
+    for item in exposed_by(module)
+]
 
 
 class PluginApplication(NamedTuple):
@@ -70,9 +94,9 @@ def create_api(app: App) -> Litestar:
     api = Router(
         "/api",
         route_handlers=[
+            exposed_routes.router(EXPOSED, {**app.operation_types, **app.immediate}),
             service_routes.router,
             extension_routes.router(app.operation_types),
-            upgrade_routes.router,
             project_routes.service_router,
             project_routes.router,
             deployment_routes.router,
@@ -122,7 +146,16 @@ def create_api(app: App) -> Litestar:
         debug=False,
     )
     _add_plugins(made, app)
+    _describe(made)
     return made
+
+
+def _describe(api: Litestar) -> None:
+    """Every call of the API is described with what it may be refused with."""
+    for route in api.routes:
+        if isinstance(route, HTTPRoute) and route.path.startswith("/api/"):
+            for handler, _ in route.route_handler_map.values():
+                handler.responses = {**problems.REFUSALS, **(handler.responses or {})}
 
 
 def _add_plugins(api: Litestar, app: App) -> None:

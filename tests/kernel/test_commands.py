@@ -22,6 +22,7 @@ from purveyor.cli.options import Options
 from purveyor.kernel.api.server import Servers, listen_local, serving
 from purveyor.kernel.operations import store as operations
 from purveyor.program import cli
+from purveyor.services.exposed import STOP
 from purveyor_hooks import Cancelled, Interrupted
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -139,9 +140,7 @@ async def test_whoever_waits_when_the_daemon_stops_is_told_that_it_goes_on(
                     told.append(error)
 
             async def as_commands_do(client: Client) -> None:
-                await client.run_operation(
-                    "POST", "/api/external-services/main/stop", lambda event: None
-                )
+                await client.run_operation(STOP.call(service="main"), lambda event: None)
 
             async def as_others_do(client: Client) -> None:
                 await client.call("POST", "/api/external-services/idle/stop")

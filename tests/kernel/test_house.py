@@ -56,6 +56,7 @@ def test_the_core_never_names_a_plugin() -> None:
     ("docker/*.py", {"sqlite_utils", "litestar", "click"}),
     ("kernel/operations/*.py", {"sqlite_utils", "aiodocker", "litestar", "click"}),
     ("[!k]*/operations/*.py", {"sqlite_utils", "aiodocker", "litestar", "click", "httpx"}),
+    ("**/exposed.py exposed/__init__.py", {"sqlite_utils", "aiodocker", "litestar", "click", "msgspec"}),
     ("kernel/api/*.py **/routes.py **/schemas.py audit/answers.py asgi.py",
     {"sqlite_utils", "aiodocker", "click"}),
     ("cli/*.py **/commands.py clients/*.py services/connect.py",

@@ -22,14 +22,17 @@ ABOVE = {
     "__main__", "app", "asgi", "certified", "checks", "doctor", "doctor_routes", "examined",
     "internal_client", "program",
 }  # fmt: skip
+# how features expose their operations: every command and client may know that
+EXPOSED = re.compile(r"\w+\.exposed$")
 # what features are built on: the kernel knows nothing of ours; Docker and the command line know it,
 # and the daemon's door stands on Docker's network; the context puts engine, settings and kernel together
 BASES = {
     "kernel": set(),
     "docker": {"kernel"},
+    "exposed": {"kernel"},
     "settings": {"kernel", "docker"},
     "context": {"kernel", "docker", "settings"},
-    "cli": {"kernel", "docker", "context"},
+    "cli": {"kernel", "docker", "context", "exposed"},
     "migrations": set(),
 }
 # features, and those that each stands on
@@ -58,10 +61,12 @@ STANDING = {
 # those that are about no service: nothing of Docker is theirs
 APART = {"audit", "access", "distributions"}
 FEATURES = {
-    name: below | {"kernel", "settings"} | (set() if name in APART else {"docker", "context"})
+    name: below
+    | {"kernel", "exposed", "settings"}
+    | (set() if name in APART else {"docker", "context"})
     for name, below in STANDING.items()
 }
-BELOW = BASES | FEATURES | {"clients": set()}
+BELOW = BASES | FEATURES | {"clients": {"exposed"}}
 # what stands at the command line, of whichever feature: it alone knows `cli`
 COMMANDS = re.compile(r"(.*\.(\w+_)?commands|services\.connect|clients\..*)$")
 
@@ -97,7 +102,8 @@ def allowed(module: str, other: str) -> bool:
     if not other or room in ABOVE or room == "" or room == target:
         return True
     assert room in BELOW, f"{module} is in no room that is known"
-    return target in BELOW[room] or (target == "cli" and COMMANDS.match(module) is not None)
+    known = target == "cli" or EXPOSED.match(other)
+    return target in BELOW[room] or bool(known and COMMANDS.match(module))
 
 
 def arrows() -> set[tuple[str, str]]:

@@ -29,6 +29,7 @@ from purveyor.kernel.api.server import listen_local, listen_tcp, serving
 from purveyor.kernel.events import routes as event_routes
 from purveyor.kernel.operations import Step
 from purveyor.kernel.operations import store as operations
+from purveyor.services.exposed import STOP
 from purveyor.services.operations.lifecycle import Stop
 from purveyor_hooks import Interrupted
 
@@ -144,9 +145,7 @@ async def test_an_operation_is_followed_over_a_restart_to_its_real_end(
 
     async def follow() -> None:
         async with client(path) as api:
-            ended.append(
-                await api.run_operation("POST", "/api/external-services/main/stop", told.append)
-            )
+            ended.append(await api.run_operation(STOP.call(service="main"), told.append))
 
     async with anyio.create_task_group() as group:
         async with daemon(scene, path) as app:
@@ -201,11 +200,7 @@ async def test_a_stream_that_breaks_is_no_failure_of_the_operation(
 
         async def follow() -> None:
             async with client(outer) as api:
-                ended.append(
-                    await api.run_operation(
-                        "POST", "/api/external-services/main/stop", lambda event: None
-                    )
-                )
+                ended.append(await api.run_operation(STOP.call(service="main"), lambda event: None))
 
         group.start_soon(follow)
         await anyio.sleep(1.5)
@@ -280,9 +275,7 @@ async def test_a_daemon_that_stays_away_is_told_and_how_to_go_on(
         async def follow() -> None:
             async with client(path) as api:
                 try:
-                    await api.run_operation(
-                        "POST", "/api/external-services/main/stop", lambda event: begun.set()
-                    )
+                    await api.run_operation(STOP.call(service="main"), lambda event: begun.set())
                 except Interrupted as error:
                     failed.append(error)
 

@@ -1,17 +1,24 @@
 """purveyor token, purveyor user."""
 
 from typing import Any
-from urllib.parse import quote
 
 import click
 
+from purveyor.access.exposed import (
+    CREATE_TOKEN,
+    CREATE_USER,
+    DISABLE_USER,
+    ENABLE_USER,
+    REMOVE_USER,
+    REVOKE_TOKEN,
+    TOKENS,
+    USERS,
+)
 from purveyor.cli import output
-from purveyor.cli.actions import change
+from purveyor.cli.actions import change, command
 from purveyor.cli.client import run
 from purveyor.cli.options import Options, plan_option, seconds
 from purveyor_hooks.confirm import interrupts, yes_option
-
-USERS = "/api/users"
 
 
 @click.group("token")
@@ -41,10 +48,10 @@ def create(
     plan: bool,
 ) -> None:
     """Make a token and print it, this once."""
-    body: dict[str, Any] = {"name": name, "scope": scope, "project": project, "user": user}
+    wanted: dict[str, Any] = {"name": name, "scope": scope, "project": project, "user": user}
     if expires:
-        body["expires_in"] = seconds(expires, "expires")
-    found = change(options, "POST", "/api/tokens", plan=plan, json=body)
+        wanted["expires_in"] = seconds(expires, "expires")
+    found = change(options, CREATE_TOKEN.call(plan=plan, **wanted))
     output.show_json(found) if options.as_json else click.echo(found["token"])
 
 
@@ -52,7 +59,7 @@ def create(
 @click.pass_obj
 def list_tokens(options: Options) -> None:
     """List the tokens; never their text."""
-    found = run(options, lambda client: client.pages("/api/tokens"))
+    found = run(options, lambda client: client.pages(TOKENS))
     if options.as_json:
         output.show_json(found)
         return
@@ -77,7 +84,7 @@ def list_tokens(options: Options) -> None:
 def revoke(options: Options, number: int, yes: bool, plan: bool) -> None:
     """Revoke a token."""
     interrupts(f"Whoever uses token {number} is refused from now on.", yes=yes, plan=plan)
-    change(options, "DELETE", f"/api/tokens/{number}", plan=plan)
+    change(options, REVOKE_TOKEN.call(plan=plan, token=number))
     if not options.as_json:
         click.echo(f"Token {number} is revoked.")
 
@@ -118,34 +125,16 @@ def end_session(options: Options, number: int, yes: bool) -> None:
         click.echo(f"Session {number} is ended.")
 
 
-def _path(name: str, word: str = "") -> str:
-    return f"{USERS}/{quote(name, safe='')}{word}"
-
-
 @click.group("user")
 def user_command() -> None:
     """Manage users: tokens of a user act in that name."""
-
-
-@user_command.command("add")
-@click.argument("name")
-@plan_option
-@click.pass_obj
-def add(options: Options, name: str, plan: bool) -> None:
-    """Add a user. A token for that one: purveyor token create laptop --user NAME"""
-    found = change(options, "POST", f"{USERS}/", plan=plan, json={"name": name})
-    output.say(
-        options,
-        found,
-        f"Created user {name}. Make a token: purveyor token create laptop --user {name}",
-    )
 
 
 @user_command.command("list")
 @click.pass_obj
 def list_users(options: Options) -> None:
     """List the users."""
-    found = run(options, lambda client: client.pages(f"{USERS}/"))
+    found = run(options, lambda client: client.pages(USERS))
     if options.as_json:
         output.show_json(found)
         return
@@ -165,45 +154,5 @@ def list_users(options: Options) -> None:
     )
 
 
-@user_command.command("disable")
-@click.argument("name")
-@yes_option
-@plan_option
-@click.pass_obj
-def disable(options: Options, name: str, yes: bool, plan: bool) -> None:
-    """Revoke a user's tokens at once, and refuse new ones."""
-    interrupts(f"Whoever uses a token of {name} is refused from now on.", yes=yes, plan=plan)
-    found = change(options, "POST", _path(name, "/disable"), plan=plan)
-    output.say(options, found, f"The user {name} is disabled, and has no valid token.")
-
-
-@user_command.command("enable")
-@click.argument("name")
-@plan_option
-@click.pass_obj
-def enable(options: Options, name: str, plan: bool) -> None:
-    """Allow a user tokens again. Revoked tokens stay revoked."""
-    found = change(options, "POST", _path(name, "/enable"), plan=plan)
-    output.say(
-        options,
-        found,
-        f"The user {name} may have tokens. Make one: purveyor token create laptop --user {name}",
-    )
-
-
-@user_command.command("remove")
-@click.argument("name")
-@yes_option
-@plan_option
-@click.pass_obj
-def remove(options: Options, name: str, yes: bool, plan: bool) -> None:
-    """Revoke a user's tokens and remove the user. The name stays in the journal, and is not given
-    again."""
-    interrupts(
-        f"Whoever uses a token of {name} is refused from now on, and nobody can be called {name} "
-        "again.",
-        yes=yes,
-        plan=plan,
-    )
-    change(options, "DELETE", _path(name), plan=plan)
-    output.say(options, {"removed": name}, f"The user {name} is removed.")
+for _exposed in (CREATE_USER, DISABLE_USER, ENABLE_USER, REMOVE_USER):
+    user_command.add_command(command(_exposed))

@@ -1,28 +1,23 @@
 """/api/tokens, /api/sessions, /api/users: who may do what here, and who works here by name."""
 
 import msgspec
-from litestar import Response, Router, delete, get, post
+from litestar import Response, Router, delete, get
 
 from purveyor.access import session_store as sessions
 from purveyor.access import store as users
-from purveyor.access.operations.tokens import TokenArguments
-from purveyor.access.operations.users import UserArguments
 from purveyor.access.schemas import (
     NewToken,
     SessionView,
-    TokenRequest,
     TokenView,
-    UserRequest,
     UserView,
     user_view,
 )
 from purveyor.kernel.api import tokens
 from purveyor.kernel.api.auth import admin, known_by, reader
 from purveyor.kernel.api.notes import note
-from purveyor.kernel.api.responses import PLANNED, Limit, Offset, Req, changed, page
+from purveyor.kernel.api.responses import Limit, Offset, Req, page
 from purveyor.kernel.core import Core
 from purveyor.kernel.db import Page, Tx
-from purveyor.kernel.operations import Plan
 
 
 @get("/", guards=[admin])
@@ -35,40 +30,6 @@ async def list_users(
         return Page(shown, found.total)
 
     return page(*await core.context.store.read(work))
-
-
-@post("/", guards=[admin], responses=PLANNED)
-async def create_user(
-    request: Req, core: Core, data: UserRequest, plan: bool = False
-) -> Response[UserView]:
-    return await changed(request, core, "create-user", data, plan=plan, status=201)
-
-
-@post("/{name:str}/disable", guards=[admin], status_code=200)
-async def disable_user(
-    request: Req, core: Core, name: str, plan: bool = False
-) -> Response[UserView | Plan]:
-    """End a user's tokens, all of them and at once; no new ones are made until the user is
-    enabled."""
-    given = UserArguments(name=name)
-    return await changed(request, core, "disable-user", given, plan=plan, status=200)
-
-
-@post("/{name:str}/enable", guards=[admin], status_code=200)
-async def enable_user(
-    request: Req, core: Core, name: str, plan: bool = False
-) -> Response[UserView | Plan]:
-    """Allow a user tokens again. Revoked tokens stay revoked."""
-    given = UserArguments(name=name)
-    return await changed(request, core, "enable-user", given, plan=plan, status=200)
-
-
-@delete("/{name:str}", guards=[admin], responses=PLANNED)
-async def remove_user(request: Req, core: Core, name: str, plan: bool = False) -> Response[None]:
-    """End a user's tokens and forget the user; the name stays in the journal and is never given
-    again."""
-    given = UserArguments(name=name)
-    return await changed(request, core, "remove-user", given, plan=plan, status=204)
 
 
 @get("/tokens", guards=[admin])
@@ -91,25 +52,10 @@ async def list_tokens(
     return page(*await core.context.store.read(work))
 
 
-@post("/tokens", guards=[admin], opt={"reveals": "token"}, responses=PLANNED)
-async def create_token(
-    request: Req, core: Core, data: TokenRequest, plan: bool = False
-) -> Response[NewToken]:
-    found = await changed(request, core, "create-token", data, plan=plan, status=201)
-    if not plan:
-        made: NewToken = found.content
-        whose = f", for {made.user}" if made.user else ""
-        note(request, target=str(made.id), detail=f"{made.name}, {made.scope}{whose}")
-    return found
-
-
-@delete("/tokens/{number:int}", guards=[admin], responses=PLANNED)
-async def revoke_token(request: Req, core: Core, number: int, plan: bool = False) -> Response[None]:
-    """End a token, and what was signed in with it."""
-    given = TokenArguments(token=number)
-    return await changed(
-        request, core, "revoke-token", given, plan=plan, status=204, target=str(number)
-    )
+async def token_made(request: Req, _: Core, made: NewToken) -> NewToken:
+    whose = f", for {made.user}" if made.user else ""
+    note(request, target=str(made.id), detail=f"{made.name}, {made.scope}{whose}")
+    return made
 
 
 @get("/sessions", guards=[reader])
@@ -162,11 +108,9 @@ async def _asking(request: Req) -> tuple[int | None, int | None]:
     )
 
 
-TOKENS = (list_tokens, create_token, revoke_token)
-SESSIONS = (list_sessions, end_session, end_sessions)
-router = Router("/", route_handlers=[*TOKENS, *SESSIONS], tags=["installation"])
-user_router = Router(
-    "/users",
-    route_handlers=[list_users, create_user, disable_user, enable_user, remove_user],
+router = Router(
+    "/",
+    route_handlers=[list_tokens, list_sessions, end_session, end_sessions],
     tags=["installation"],
 )
+user_router = Router("/users", route_handlers=[list_users], tags=["installation"])

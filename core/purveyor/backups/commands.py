@@ -7,16 +7,31 @@ from typing import Any
 
 import click
 
+from purveyor.archiving.exposed import BEGIN_ARCHIVE, END_ARCHIVE, RESTORE_MOMENT
 from purveyor.backups import paper
+from purveyor.backups.exposed import (
+    ADOPT_FROM_BUCKET,
+    ADOPT_FROM_FOLDER,
+    BACKUPS,
+    CREATE_SCHEDULE,
+    CREATE_SOURCE,
+    DELETE_BACKUP,
+    DELETE_SCHEDULE,
+    DELETE_SOURCE,
+    DISABLE_SCHEDULE,
+    ENABLE_SCHEDULE,
+    RESTORE,
+    RUN_BACKUP,
+    SCHEDULES,
+    SOURCES,
+    VERIFY_BACKUP,
+)
 from purveyor.cli import output
-from purveyor.cli.actions import act, change, pairs
+from purveyor.cli.actions import act, change, command, pairs
 from purveyor.cli.client import Client, run
 from purveyor.cli.options import Options, plan_option
 from purveyor_hooks import BadInput, Conflict, NotFound, PurveyorError
-from purveyor_hooks.confirm import destroys, interrupts, yes_option
-
-BACKUPS = "/api/backups"
-
+from purveyor_hooks.confirm import destroys, yes_option
 
 unsigned_option = click.option(
     "--accept-unsigned",
@@ -91,9 +106,10 @@ def run_backup(
     plan: bool,
 ) -> None:
     """Make a backup of a service, now."""
-    body = {"s3_source_id": source, "encrypt": encrypt, "keep_days": keep_days}
-    path = f"{BACKUPS}/external-services/{service}/run"
-    if operation := act(options, f"Backing up {service}", "POST", path, plan=plan, json=body):
+    call = RUN_BACKUP.call(
+        plan=plan, service=service, s3_source_id=source, encrypt=encrypt, keep_days=keep_days
+    )
+    if operation := act(options, f"Backing up {service}", call):
         number = operation["arguments"]["backup"]
         _show(options, run(options, lambda client: client.get(f"{BACKUPS}/{number}")))
 
@@ -128,29 +144,11 @@ def show_backup(options: Options, backup: str) -> None:
     _show(options, run(options, lambda client: client.get(f"{BACKUPS}/{backup}")))
 
 
-@backup_command.command("verify")
-@click.argument("backup")
-@click.option(
-    "--deep", is_flag=True, help="Compare what is in it as well: each table, key, object, document."
-)
-@unsigned_option
-@plan_option
-@click.pass_obj
-def verify_backup(
-    options: Options, backup: str, deep: bool, accept_unsigned: bool, plan: bool
-) -> None:
-    """Verify a backup: restore it into a temporary service, and count what is in it."""
-    asked = {"deep": deep, "accept_unsigned": accept_unsigned}
-    params = {name: "true" for name, given in asked.items() if given}
-    if act(
-        options,
-        f"Verifying {backup}",
-        "POST",
-        f"{BACKUPS}/{backup}/verify",
-        plan=plan,
-        params=params,
-    ):
-        _show(options, run(options, lambda client: client.get(f"{BACKUPS}/{backup}")))
+def _verified_now(options: Options, given: Mapping[str, Any], _: Any) -> None:
+    _show(options, run(options, lambda client: client.get(f"{BACKUPS}/{given['backup']}")))
+
+
+backup_command.add_command(command(VERIFY_BACKUP, _verified_now))
 
 
 @backup_command.command("restore")
@@ -207,10 +205,12 @@ def restore_backup(
         ("keep_going", keep_going),
         ("accept_unsigned", accept_unsigned),
     )
-    body = {name: value for name, value in given if value}
-    archived = at is not None and not run(options, lambda client: _is_backup(client, backup))
-    path = f"{BACKUPS}/archives/{backup}/restore" if archived else f"{BACKUPS}/{backup}/restore"
-    if operation := act(options, f"Restoring {backup}", "POST", path, plan=plan, json=body):
+    wanted = {name: value for name, value in given if value}
+    if at is not None and not run(options, lambda client: _is_backup(client, backup)):
+        call = RESTORE_MOMENT.call(plan=plan, archive=backup, **wanted)
+    else:
+        call = RESTORE.call(plan=plan, backup=backup, **wanted)
+    if operation := act(options, f"Restoring {backup}", call):
         found = run(
             options, lambda client: client.get(f"/api/external-services/{operation['service_id']}")
         )["service"]
@@ -275,20 +275,7 @@ async def _is_backup(client: Client, reference: str) -> bool:
     return True
 
 
-@backup_command.command("delete")
-@click.argument("backup")
-@yes_option
-@plan_option
-@click.pass_obj
-def delete_backup(options: Options, backup: str, yes: bool, plan: bool) -> None:
-    """Delete a backup and its files."""
-    destroys(
-        f"This permanently deletes the backup {backup}.", backup, yes=yes, plan=plan, thing="its id"
-    )
-    if act(options, f"Deleting {backup}", "DELETE", f"{BACKUPS}/{backup}", plan=plan):
-        output.show_json({"deleted": backup}) if options.as_json else click.echo(
-            f"The backup {backup} is deleted."
-        )
+backup_command.add_command(command(DELETE_BACKUP))
 
 
 @backup_command.command("adopt")
@@ -301,11 +288,13 @@ def delete_backup(options: Options, backup: str, yes: bool, plan: bool) -> None:
 def adopt_backups(options: Options, source: str | None, accept_unsigned: bool, plan: bool) -> None:
     """Register existing backups found at a destination: after the host was lost, before a
     restore."""
-    path = f"{BACKUPS}/s3-sources/{source}/adopt" if source else f"{BACKUPS}/adopt"
-    params = {"accept_unsigned": str(accept_unsigned).lower()}
+    if source:
+        call = ADOPT_FROM_BUCKET.call(plan=plan, source=source, accept_unsigned=accept_unsigned)
+    else:
+        call = ADOPT_FROM_FOLDER.call(plan=plan, accept_unsigned=accept_unsigned)
     if plan:
-        change(options, "POST", path, plan=plan, params=params)
-    answer = run(options, lambda client: client.send("POST", path, params=params))
+        change(options, call)
+    answer = run(options, lambda client: client.send(call.method, call.path, **call.given))
     found, refused = answer.json(), int(answer.headers.get("X-Refused", 0))
     if refused:
         text = (
@@ -353,36 +342,14 @@ def start_archive(
     plan: bool,
 ) -> None:
     """Start continuous archiving of a service: it can be restored to any point in time."""
-    body = {
-        "service_id": service,
-        "s3_source_id": source,
-        "encrypt": encrypt,
-        "keep_days": keep_days,
-    }
-    if act(options, f"Archiving {service}", "POST", f"{BACKUPS}/archives", plan=plan, json=body):
+    call = BEGIN_ARCHIVE.call(
+        plan=plan, service=service, s3_source_id=source, encrypt=encrypt, keep_days=keep_days
+    )
+    if act(options, f"Archiving {service}", call):
         _list_archives(options)
 
 
-@archive_group.command("stop")
-@click.argument("service")
-@yes_option
-@plan_option
-@click.pass_obj
-def stop_archive(options: Options, service: str, yes: bool, plan: bool) -> None:
-    """Stop continuous archiving. Existing archives are kept, and can be restored."""
-    interrupts(
-        f"What {service} writes from now on can be restored from backups alone.", yes=yes, plan=plan
-    )
-    if act(
-        options,
-        f"Ending the archive of {service}",
-        "DELETE",
-        f"{BACKUPS}/archives/{service}",
-        plan=plan,
-    ):
-        output.show_json({"ended": service}) if options.as_json else click.echo(
-            f"{service} is archived no more."
-        )
+archive_group.add_command(command(END_ARCHIVE))
 
 
 @archive_group.command("list")
@@ -434,10 +401,10 @@ def add_source(
     options: Options, name: str, given: tuple[str, ...], accept_own: bool, plan: bool
 ) -> None:
     """Add an S3 bucket. A test object is written and read first."""
-    body: dict[str, Any] = {"name": name, **pairs(given, "-p"), "accept_own": accept_own}
-    if "force_path_style" in body:
-        body["force_path_style"] = body["force_path_style"].lower() in ("true", "1", "yes")
-    found = change(options, "POST", f"{BACKUPS}/s3-sources", plan=plan, json=body)
+    wanted: dict[str, Any] = {"name": name, **pairs(given, "-p"), "accept_own": accept_own}
+    if "force_path_style" in wanted:
+        wanted["force_path_style"] = wanted["force_path_style"].lower() in ("true", "1", "yes")
+    found = change(options, CREATE_SOURCE.call(wanted, plan=plan))
     output.show_json(found) if options.as_json else click.echo(
         f"Created {found['name']} (id {found['id']})."
     )
@@ -447,7 +414,7 @@ def add_source(
 @click.pass_obj
 def list_sources(options: Options) -> None:
     """List the buckets."""
-    found = run(options, lambda client: client.get(f"{BACKUPS}/s3-sources"))
+    found = run(options, lambda client: client.get(SOURCES))
     if options.as_json:
         output.show_json(found)
     else:
@@ -462,16 +429,7 @@ def list_sources(options: Options) -> None:
         )
 
 
-@source_group.command("delete")
-@click.argument("name")
-@plan_option
-@click.pass_obj
-def delete_source(options: Options, name: str, plan: bool) -> None:
-    """Remove a backup destination. Its contents are kept."""
-    change(options, "DELETE", f"{BACKUPS}/s3-sources/{name}", plan=plan)
-    output.show_json({"deleted": name}) if options.as_json else click.echo(
-        f"{name} is forgotten; what is in it stays."
-    )
+source_group.add_command(command(DELETE_SOURCE))
 
 
 # ---------------------------------------------------------------- the key
@@ -607,19 +565,20 @@ def add_schedule(
     plan: bool,
 ) -> None:
     """Schedule backups with a cron expression: purveyor backup schedule add nightly "0 3 * * *" """
-    body = {
-        "name": name,
-        "schedule_expression": expression,
-        "service_ids": list(services),
-        "s3_source_id": source,
-        "retention_period": keep_days,
-        "retention_count": keep_count,
-        "verify": verify or verify_deep,
-        "verify_deep": verify_deep,
-        "timezone": timezone,
-        "jitter": jitter,
-    }
-    found = change(options, "POST", f"{BACKUPS}/schedules", plan=plan, json=body)
+    call = CREATE_SCHEDULE.call(
+        plan=plan,
+        name=name,
+        schedule_expression=expression,
+        service_ids=list(services),
+        s3_source_id=source,
+        retention_period=keep_days,
+        retention_count=keep_count,
+        verify=verify or verify_deep,
+        verify_deep=verify_deep,
+        timezone=timezone,
+        jitter=jitter,
+    )
+    found = change(options, call)
     output.show_json(found) if options.as_json else click.echo(
         f"{name} is there; the next backup comes at {found['next_run'][:16]}."
     )
@@ -629,13 +588,12 @@ def add_schedule(
 @click.pass_obj
 def list_schedules(options: Options) -> None:
     """List the schedules."""
-    found = run(options, lambda client: client.get(f"{BACKUPS}/schedules"))
+    found = run(options, lambda client: client.get(SCHEDULES))
     if options.as_json:
         output.show_json(found)
         return
     sources = {
-        item["id"]: item["name"]
-        for item in run(options, lambda client: client.get(f"{BACKUPS}/s3-sources"))
+        item["id"]: item["name"] for item in run(options, lambda client: client.get(SOURCES))
     }
     rows = [
         (item["name"], f"{item['schedule_expression']} {item['timezone']}",
@@ -665,36 +623,5 @@ def _asked(item: Mapping[str, Any]) -> str:
     return "contents compared" if item["verify_deep"] else "verified" if item["verify"] else ""
 
 
-def _switch(options: Options, name: str, word: str, plan: bool) -> None:
-    found = change(options, "POST", f"{BACKUPS}/schedules/{name}/{word}", plan=plan)
-    output.show_json(found) if options.as_json else click.echo(f"{name} is {word}d.")
-
-
-@schedule_group.command("enable")
-@click.argument("name")
-@plan_option
-@click.pass_obj
-def enable_schedule(options: Options, name: str, plan: bool) -> None:
-    """Enable a schedule."""
-    _switch(options, name, "enable", plan)
-
-
-@schedule_group.command("disable")
-@click.argument("name")
-@plan_option
-@click.pass_obj
-def disable_schedule(options: Options, name: str, plan: bool) -> None:
-    """Disable a schedule."""
-    _switch(options, name, "disable", plan)
-
-
-@schedule_group.command("delete")
-@click.argument("name")
-@plan_option
-@click.pass_obj
-def delete_schedule(options: Options, name: str, plan: bool) -> None:
-    """Delete a schedule. Its backups are kept."""
-    change(options, "DELETE", f"{BACKUPS}/schedules/{name}", plan=plan)
-    output.show_json({"deleted": name}) if options.as_json else click.echo(
-        f"{name} is deleted; its backups stay."
-    )
+for _exposed in (ENABLE_SCHEDULE, DISABLE_SCHEDULE, DELETE_SCHEDULE):
+    schedule_group.add_command(command(_exposed))

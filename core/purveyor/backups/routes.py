@@ -1,57 +1,32 @@
 """/api/backups: backups, where they go, and when they are made."""
 
-from typing import Any
-
-import msgspec
-from litestar import Request, Response, Router, delete, get, post, put
+from litestar import Response, Router, get, post
 from litestar.response import Stream
 
 from purveyor.backups import store as backups
 from purveyor.backups.models import BackupRecord, ScheduleRecord
-from purveyor.backups.operations.adopt import AdoptArguments, Adopted
-from purveyor.backups.operations.backup import (
-    BackupArguments,
-    ProveArguments,
-    VerifyArguments,
-    readable,
-)
-from purveyor.backups.operations.restore import RestoreArguments
+from purveyor.backups.operations.adopt import Adopted
+from purveyor.backups.operations.backup import readable
 from purveyor.backups.operations.schedules import ScheduleArguments
-from purveyor.backups.operations.sources import SourceArguments, UpdateSourceArguments
 from purveyor.backups.repository import BackupRepository
 from purveyor.backups.schemas import (
     BackupView,
     FoundBackup,
-    RestoreRequest,
-    RunRequest,
-    ScheduleRequest,
-    SourceChange,
-    SourceRequest,
     SourceView,
     source_view,
 )
 from purveyor.backups.storage import MANIFEST
 from purveyor.context import Core
+from purveyor.exposed.routes import perform
 from purveyor.kernel.api.auth import admin, reader
-from purveyor.kernel.api.responses import (
-    PLANNED,
-    Limit,
-    Offset,
-    answer,
-    changed,
-    nothing,
-    page,
-)
+from purveyor.kernel.api.responses import Limit, Offset, Req, page
 from purveyor.kernel.api.streaming import flow, prefetch_first
 from purveyor.kernel.db import Page, Tx
 from purveyor.kernel.operations import Plan
 from purveyor.kernel.operations.models import OperationRecord
-from purveyor.services import routes as service_routes
 from purveyor.services import store as services
 from purveyor_hooks import BadInput
 from purveyor_hooks.streams import attachment
-
-Req = Request[Any, Any, Any]
 
 
 def view(record: BackupRecord) -> BackupView:
@@ -102,40 +77,9 @@ async def show_backup(core: Core, reference: str) -> BackupView:
     return view(await core.context.store.read(lambda tx: backups.get(tx, reference)))
 
 
-@post("/external-services/{service:str}/run", guards=[admin])
-async def run_backup(
-    request: Req, core: Core, service: str, data: RunRequest | None = None, plan: bool = False
-) -> Response[Any]:
-    given = BackupArguments(service=service, **msgspec.structs.asdict(data or RunRequest()))
-    return await answer(request, core, "backup", given, plan=plan, status=201, then=_made(core))
-
-
-def _made(core: Core) -> Any:
-    async def then(operation: OperationRecord) -> BackupView:
-        return view(
-            await core.context.store.read(lambda tx: backups.get(tx, operation.arguments["backup"]))
-        )
-
-    return then
-
-
-@post("/{reference:str}/restore", guards=[admin])
-async def restore_backup(
-    request: Req, core: Core, reference: str, data: RestoreRequest, plan: bool = False
-) -> Response[Any]:
-    async def then(operation: OperationRecord) -> Any:
-        return await service_routes.service_view(core, operation.service)
-
-    given = RestoreArguments(
-        backup=reference,
-        new_name=data.new_name,
-        service_id=data.service_id,
-        at=data.at,
-        databases=tuple(data.databases),
-        keep_going=data.keep_going,
-        accept_unsigned=data.accept_unsigned,
-    )
-    return await answer(request, core, "restore", given, plan=plan, status=201, then=then)
+async def backup_made(_: Req, core: Core, operation: OperationRecord) -> BackupView:
+    number = operation.arguments["backup"]
+    return view(await core.context.store.read(lambda tx: backups.get(tx, number)))
 
 
 @get("/{reference:str}/extract", guards=[admin], opt={"reveals": "backup"})
@@ -156,29 +100,6 @@ async def extract_database(core: Core, reference: str, database: str) -> Stream:
     return Stream(chunks, media_type="application/octet-stream", headers=headers)
 
 
-@post("/{reference:str}/verify", guards=[admin])
-async def verify_backup(
-    request: Req,
-    core: Core,
-    reference: str,
-    plan: bool = False,
-    accept_unsigned: bool = False,
-    deep: bool = False,
-) -> Response[Any]:
-    given = VerifyArguments(backup=reference, accept_unsigned=accept_unsigned, deep=deep)
-    return await answer(
-        request, core, "verify-backup", given, plan=plan, status=200, then=_made(core)
-    )
-
-
-@delete("/{reference:str}", guards=[admin], status_code=200)
-async def delete_backup(
-    request: Req, core: Core, reference: str, plan: bool = False
-) -> Response[Any]:
-    given = ProveArguments(backup=reference)
-    return await answer(request, core, "delete-backup", given, plan=plan, status=204, then=nothing)
-
-
 # ---------------------------------------------------------------- buckets
 
 
@@ -187,36 +108,9 @@ async def list_sources(core: Core) -> list[SourceView]:
     return [source_view(item) for item in await core.context.store.read(backups.sources)]
 
 
-@post("/s3-sources", guards=[admin], responses=PLANNED)
-async def create_source(
-    request: Req, core: Core, data: SourceRequest, plan: bool = False
-) -> Response[SourceView]:
-    return await changed(request, core, "create-s3-source", data, plan=plan, status=201)
-
-
 @get("/s3-sources/{reference:str}", guards=[reader])
 async def show_source(core: Core, reference: str) -> SourceView:
     return source_view(await core.context.store.read(lambda tx: backups.source(tx, reference)))
-
-
-@put("/s3-sources/{reference:str}", guards=[admin])
-async def update_source(
-    request: Req, core: Core, reference: str, data: SourceChange, plan: bool = False
-) -> Response[SourceView | Plan]:
-    given = UpdateSourceArguments(source=reference, **msgspec.structs.asdict(data))
-    return await changed(
-        request, core, "update-s3-source", given, plan=plan, status=200, target=reference
-    )
-
-
-@delete("/s3-sources/{reference:str}", guards=[admin], responses=PLANNED)
-async def delete_source(
-    request: Req, core: Core, reference: str, plan: bool = False
-) -> Response[None]:
-    given = SourceArguments(source=reference)
-    return await changed(
-        request, core, "delete-s3-source", given, plan=plan, status=204, target=reference
-    )
 
 
 @get("/s3-sources/{reference:str}/backups", guards=[reader])
@@ -248,38 +142,12 @@ async def found_backups(core: Core, reference: str) -> list[FoundBackup]:
     return found
 
 
-@post("/s3-sources/{reference:str}/adopt", guards=[admin], status_code=200)
-async def adopt_from_bucket(
-    request: Req, core: Core, reference: str, accept_unsigned: bool = False, plan: bool = False
-) -> Response[list[BackupView] | Plan]:
-    """Register the backups in the bucket that have no record, so that they can be restored.
-    ``X-Refused`` says how many were not: see what the bucket holds."""
-    given = AdoptArguments(source=reference, accept_unsigned=accept_unsigned)
-    return await _adopted(request, core, given, plan, reference)
-
-
-async def _adopted(
-    request: Req, core: Core, given: AdoptArguments, plan: bool, target: str
-) -> Response[Any]:
-    found = await changed(
-        request, core, "adopt-backups", given, plan=plan, status=200, target=target
-    )
-    if plan:
-        return found
-    adopted: Adopted = found.content
-    for path, why in adopted.refused.items():
+async def adopted(_: Req, core: Core, found: Adopted) -> Response[list[BackupView]]:
+    """Answers with what was taken up; the log tells of the rest."""
+    for path, why in found.refused.items():
         core.context.logger.warning("backup.refused", path=path, why=why)
-    headers = {"X-Refused": str(len(adopted.refused))}
-    return Response([view(item) for item in adopted.backups], headers=headers)
-
-
-@post("/adopt", guards=[admin], status_code=200)
-async def adopt_from_folder(
-    request: Req, core: Core, accept_unsigned: bool = False, plan: bool = False
-) -> Response[list[BackupView] | Plan]:
-    """Register the backups in the folder of backups that have no record."""
-    given = AdoptArguments(accept_unsigned=accept_unsigned)
-    return await _adopted(request, core, given, plan, "")
+    headers = {"X-Refused": str(len(found.refused))}
+    return Response([view(item) for item in found.backups], headers=headers)
 
 
 # ---------------------------------------------------------------- schedules
@@ -290,26 +158,9 @@ async def list_schedules(core: Core) -> list[ScheduleRecord]:
     return await core.context.store.read(backups.schedules)
 
 
-@post("/schedules", guards=[admin], responses=PLANNED)
-async def create_schedule(
-    request: Req, core: Core, data: ScheduleRequest, plan: bool = False
-) -> Response[ScheduleRecord]:
-    return await changed(request, core, "create-schedule", data, plan=plan, status=201)
-
-
 @get("/schedules/{reference:str}", guards=[reader])
 async def show_schedule(core: Core, reference: str) -> ScheduleRecord:
     return await core.context.store.read(lambda tx: backups.schedule(tx, reference))
-
-
-@delete("/schedules/{reference:str}", guards=[admin], responses=PLANNED)
-async def delete_schedule(
-    request: Req, core: Core, reference: str, plan: bool = False
-) -> Response[None]:
-    given = ScheduleArguments(schedule=reference)
-    return await changed(
-        request, core, "delete-schedule", given, plan=plan, status=204, target=reference
-    )
 
 
 @post("/schedules/{reference:str}/{word:str}", guards=[admin], status_code=200)
@@ -322,10 +173,14 @@ async def switch_schedule(
             "A schedule can be enabled or disabled.",
             errors={"path": "must end with /enable or /disable"},
         )
-    given = ScheduleArguments(schedule=reference)
-    target = f"{reference}/{word}"
-    return await changed(
-        request, core, f"{word}-schedule", given, plan=plan, status=200, target=target
+    return await perform(
+        request,
+        core,
+        f"{word}-schedule",
+        ScheduleArguments(schedule=reference),
+        plan=plan,
+        answers=ScheduleRecord,
+        target=f"{reference}/{word}",
     )
 
 
@@ -334,24 +189,13 @@ router = Router(
     route_handlers=[
         list_backups,
         list_sources,
-        create_source,
         show_source,
-        update_source,
-        delete_source,
         found_backups,
-        adopt_from_bucket,
-        adopt_from_folder,
         list_schedules,
-        create_schedule,
         show_schedule,
-        delete_schedule,
         switch_schedule,
         show_backup,
-        run_backup,
-        restore_backup,
         extract_database,
-        verify_backup,
-        delete_backup,
     ],
     tags=["backups"],
 )

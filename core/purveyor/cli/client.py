@@ -20,6 +20,7 @@ import msgspec
 from purveyor.cli.main import LeftAlone
 from purveyor.cli.options import Options
 from purveyor.cli.program import Program
+from purveyor.exposed import Call
 from purveyor.kernel.db.lock import DAEMON, StateLocked, daemon_is_there, holder
 from purveyor.kernel.errors import error_from, how_to_go_on
 from purveyor_hooks import DaemonUnavailable, Failed, Interrupted, NotFound, PurveyorError
@@ -64,6 +65,10 @@ class Client:
         """One call; the answer is the decoded body."""
         response = await self.send(method, path, **options)
         return response.json() if response.content else None
+
+    async def ask(self, call: Call) -> Any:
+        """One call of an operation, or for its plan; the answer is the decoded body."""
+        return await self.call(call.method, call.path, **call.given)
 
     async def send(self, method: str, path: str, **options: Any) -> httpx.Response:
         """One call; the answer with its headers."""
@@ -172,12 +177,11 @@ class Client:
 
     # ---------------------------------------------------------------- operations and events
 
-    async def run_operation(
-        self, method: str, path: str, listener: Listener, **options: Any
-    ) -> Mapping[str, Any]:
+    async def run_operation(self, call: Call, listener: Listener) -> Mapping[str, Any]:
         """Run an operation, telling `listener` its events; the answer is the operation. Raises what it
         failed with."""
-        begun = await self.call(method, path, headers={"Prefer": "respond-async"}, **options)
+        prefer = {"Prefer": "respond-async"}
+        begun = await self.call(call.method, call.path, headers=prefer, **call.given)
         return await self._to_its_end(begun["operation_id"], begun["after"], listener)
 
     async def follow_operation(self, number: int, listener: Listener) -> Mapping[str, Any]:

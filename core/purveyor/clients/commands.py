@@ -9,6 +9,8 @@ from purveyor.cli.client import Client, run
 from purveyor.cli.options import Options
 from purveyor.clients import declarative
 from purveyor.clients.declarative import Change
+from purveyor.projects.exposed import PROJECTS
+from purveyor.services.exposed import BASE as SERVICES
 from purveyor_hooks.confirm import interrupts, yes_option
 
 COLOURS = {"+": "green", "~": "yellow", "-": "red"}
@@ -44,7 +46,7 @@ def _as_json(options: Options, changes: list[Change], left: list[Change]) -> Non
 
 
 HARMFUL = ("~", "-")
-SERVED = (declarative.SERVICES, declarative.PROJECTS)
+SERVED = (SERVICES, PROJECTS)
 
 
 @click.command("plan")
@@ -89,7 +91,7 @@ def apply_command(options: Options, file: Path, prune: tuple[str, ...], yes: boo
         if hit := [
             change.text
             for change in changes
-            if change.sign in HARMFUL and change.path.startswith(SERVED)
+            if change.sign in HARMFUL and change.call.path.startswith(SERVED)
         ]:
             interrupts(f"This interrupts what is used now: {'; '.join(hit)}.", yes=yes)
         for change in changes:
@@ -97,11 +99,7 @@ def apply_command(options: Options, file: Path, prune: tuple[str, ...], yes: boo
                 click.echo(
                     f"{click.style(change.sign, fg=COLOURS[change.sign], bold=True)} {change.text}"
                 )
-            await client.call(
-                change.method,
-                change.path,
-                **({"json": change.body} if change.body is not None else {}),
-            )
+            await client.ask(change.call)
         return changes, [item for item in left if item not in ends]
 
     changes, left = run(options, work)

@@ -15,7 +15,15 @@ import click
 
 from purveyor.cli.client import Client, run
 from purveyor.cli.options import Options
-from purveyor.clients.declarative import PROJECTS, SERVICES
+from purveyor.projects.exposed import (
+    CREATE_ENVIRONMENT,
+    CREATE_PROJECT,
+    LINK,
+    PROJECTS,
+    UNLINK,
+)
+from purveyor.services.exposed import BASE as SERVICES
+from purveyor.services.exposed import CREATE, START
 from purveyor_hooks import BadInput, Conflict, NotFound, PurveyorError
 
 OWN = ("service", "name", "version", "image", "environment")
@@ -93,7 +101,7 @@ def down(context: click.Context, words: tuple[str, ...]) -> None:
     async def work(client: Client) -> None:
         name = _name(given, service)
         try:
-            await client.call("DELETE", f"{SERVICES}/{name}/projects/{_project(context)}")
+            await client.ask(UNLINK.call(service=name, project=_project(context)))
             _say("info", f"unlinked from {name}; the data is kept")
         except NotFound:
             _say("debug", f"{name} was not linked")
@@ -150,22 +158,19 @@ async def _up(client: Client, project: str, service: str, given: Mapping[str, st
         found = await _created(client, name, given)
     if found["status"] in ("stopped", "down"):
         _say("info", f"starting {found['slug']}")
-        await client.run_operation("POST", f"{SERVICES}/{found['slug']}/start", _told)
+        await client.run_operation(START.call(service=found["slug"]), _told)
     try:
         await client.get(f"{PROJECTS}/{project}")
     except NotFound:
-        await client.call("POST", PROJECTS, json={"name": project})
+        await client.ask(CREATE_PROJECT.call(name=project))
     links = await client.get(f"{SERVICES}/projects/{project}")
     if found["slug"] not in [link["service"]["slug"] for link in links]:
         _say("info", f"linking {found['slug']} to {project}")
-        await client.run_operation(
-            "POST", f"{SERVICES}/{found['slug']}/projects", _told, json={"project_id": project}
-        )
+        await client.run_operation(LINK.call(service=found["slug"], project=project), _told)
     environment = given.get("environment") or "production"
     if environment != "production":  # the compose file names it: it is made when there is none
-        await client.run_operation(
-            "POST", f"/api/projects/{project}/environments", _told, json={"name": environment}
-        )
+        call = CREATE_ENVIRONMENT.call(project=project, environment=environment)
+        await client.run_operation(call, _told)
     path = f"{SERVICES}/{found['slug']}/projects/{project}/environment"
     values = await client.get(path, environment=environment)
     for variable, value in {**_short(values), **values}.items():
@@ -185,7 +190,7 @@ async def _created(client: Client, name: str, given: Mapping[str, str]) -> Mappi
     if given.get("version"):
         body["version"] = given["version"]
     try:
-        operation = await client.run_operation("POST", f"{SERVICES}/", _told, json=body)
+        operation = await client.run_operation(CREATE.call(body), _told)
         number = operation["service_id"]
     except Conflict:  # compose brings several up at once
         number = name

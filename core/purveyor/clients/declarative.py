@@ -8,10 +8,28 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from purveyor.backups.exposed import (
+    CREATE_SCHEDULE,
+    DELETE_SCHEDULE,
+    DISABLE_SCHEDULE,
+    ENABLE_SCHEDULE,
+    SCHEDULES,
+)
 from purveyor.cli.client import Client
+from purveyor.exposed import Call
+from purveyor.projects.exposed import (
+    CREATE_ENVIRONMENT,
+    CREATE_PROJECT,
+    DELETE_PROJECT,
+    LINK,
+    PROJECTS,
+    UNLINK,
+)
+from purveyor.services.exposed import BASE as SERVICES
+from purveyor.services.exposed import CREATE, DELETE, UPDATE
+from purveyor.upgrades.exposed import UPGRADE
 from purveyor_hooks import BadInput
 
-SERVICES, PROJECTS, BACKUPS = "/api/external-services", "/api/projects", "/api/backups"
 IMAGE = "docker_image"
 SLUG = re.compile(r"(?=[0-9-]*[a-z])[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -64,9 +82,7 @@ class Change(NamedTuple):
     sign: str
     name: str
     text: str
-    method: str = ""
-    path: str = ""
-    body: Mapping[str, Any] | None = None
+    call: Call
 
 
 class Present(NamedTuple):
@@ -113,7 +129,7 @@ async def present(client: Client) -> Present:
         environments[slug] = {
             item["slug"] for item in await client.get(f"{PROJECTS}/{slug}/environments")
         }
-    schedules = {item["name"]: item for item in await client.get(f"{BACKUPS}/schedules")}
+    schedules = {item["name"]: item for item in await client.get(SCHEDULES)}
     return Present(services, details, projects, links, environments, schedules)
 
 
@@ -126,30 +142,17 @@ def differences(wanted: Declared, now: Present) -> list[Change]:
     for name, project in wanted.projects.items():
         if name not in now.projects:
             found.append(
-                Change("+", f"project.{name}", f"project {name}", "POST", PROJECTS, {"name": name})
+                Change("+", f"project.{name}", f"project {name}", CREATE_PROJECT.call(name=name))
             )
         for environment in project.environments:
             if environment not in now.environments.get(name, set()):
-                text, path = (
-                    f"environment {environment} of {name}",
-                    f"{PROJECTS}/{name}/environments",
-                )
-                found.append(
-                    Change(
-                        "+",
-                        f"environment.{name}.{environment}",
-                        text,
-                        "POST",
-                        path,
-                        {"name": environment},
-                    )
-                )
+                text = f"environment {environment} of {name}"
+                call = CREATE_ENVIRONMENT.call(project=name, environment=environment)
+                found.append(Change("+", f"environment.{name}.{environment}", text, call))
         for service in project.links:
             if (service, name) not in now.links:
-                text, path = f"link {service} → {name}", f"{SERVICES}/{service}/projects"
-                found.append(
-                    Change("+", f"link.{service}.{name}", text, "POST", path, {"project_id": name})
-                )
+                text, call = f"link {service} → {name}", LINK.call(service=service, project=name)
+                found.append(Change("+", f"link.{service}.{name}", text, call))
     found += [
         change for name, item in wanted.schedules.items() for change in _schedule(name, item, now)
     ]
@@ -207,16 +210,8 @@ def _service(name: str, item: DeclaredService, now: Present) -> list[Change]:
         if item.version:
             body["version"] = item.version
         image = f" ({item.image or item.version})" if item.image or item.version else ""
-        return [
-            Change(
-                "+",
-                f"service.{name}",
-                f"service {name}: {item.type}{image}",
-                "POST",
-                f"{SERVICES}/",
-                body,
-            )
-        ]
+        text = f"service {name}: {item.type}{image}"
+        return [Change("+", f"service.{name}", text, CREATE.call(body))]
     found = []
     details = now.details[name]
     schema, current = details["parameter_schema"]["properties"], details["current_parameters"]
@@ -231,24 +226,13 @@ def _service(name: str, item: DeclaredService, now: Present) -> list[Change]:
         text = ", ".join(
             f"{parameter} {before} → {value}" for parameter, (before, value) in changed.items()
         )
-        body = {"parameters": {parameter: value for parameter, (_, value) in changed.items()}}
-        found.append(
-            Change(
-                "~", f"service.{name}", f"service {name}: {text}", "PUT", f"{SERVICES}/{name}", body
-            )
-        )
+        values = {parameter: value for parameter, (_, value) in changed.items()}
+        call = UPDATE.call(service=name, parameters=values)
+        found.append(Change("~", f"service.{name}", f"service {name}: {text}", call))
     if item.image and item.image != held["docker_image"]:
         text = f"service {name}: image {held['docker_image']} → {item.image}"
-        found.append(
-            Change(
-                "~",
-                f"service.{name}",
-                text,
-                "POST",
-                f"{SERVICES}/{name}/upgrade",
-                {IMAGE: item.image},
-            )
-        )
+        call = UPGRADE.call(service=name, docker_image=item.image)
+        found.append(Change("~", f"service.{name}", text, call))
     return found
 
 
@@ -269,12 +253,7 @@ def _schedule(name: str, item: DeclaredSchedule, now: Present) -> list[Change]:
     }
     held = now.schedules.get(name)
     made = Change(
-        "+",
-        f"schedule.{name}",
-        f"schedule {name}: {item.when}",
-        "POST",
-        f"{BACKUPS}/schedules",
-        body,
+        "+", f"schedule.{name}", f"schedule {name}: {item.when}", CREATE_SCHEDULE.call(body)
     )
     if held is None:
         return [made]
@@ -288,12 +267,13 @@ def _schedule(name: str, item: DeclaredSchedule, now: Present) -> list[Change]:
         return []
     if different == ["enabled"]:
         word = "enable" if item.enabled else "disable"
-        path = f"{BACKUPS}/schedules/{name}/{word}"
-        return [Change("~", f"schedule.{name}", f"schedule {name}: {word}", "POST", path)]
+        switch = ENABLE_SCHEDULE if item.enabled else DISABLE_SCHEDULE
+        text = f"schedule {name}: {word}"
+        return [Change("~", f"schedule.{name}", text, switch.call(schedule=name))]
     text = f"schedule {name}: {', '.join(different)}"
     # its backups do not depend on it
     return [
-        Change("~", f"schedule.{name}", text, "DELETE", f"{BACKUPS}/schedules/{name}"),
+        Change("~", f"schedule.{name}", text, DELETE_SCHEDULE.call(schedule=name)),
         made._replace(sign="", text=""),
     ]
 
@@ -303,36 +283,18 @@ def beyond(wanted: Declared, now: Present) -> list[Change]:
     found = []
     for service, project in sorted(now.links):
         if project in wanted.projects and service not in wanted.projects[project].links:
-            path = f"{SERVICES}/{service}/projects/{project}"
-            found.append(
-                Change(
-                    "-",
-                    f"link.{service}.{project}",
-                    f"link {service} → {project} (its data is kept)",
-                    "DELETE",
-                    path,
-                )
-            )
+            text = f"link {service} → {project} (its data is kept)"
+            call = UNLINK.call(service=service, project=project)
+            found.append(Change("-", f"link.{service}.{project}", text, call))
     for name in now.schedules.keys() - wanted.schedules.keys():
-        found.append(
-            Change(
-                "-", f"schedule.{name}", f"schedule {name}", "DELETE", f"{BACKUPS}/schedules/{name}"
-            )
-        )
+        call = DELETE_SCHEDULE.call(schedule=name)
+        found.append(Change("-", f"schedule.{name}", f"schedule {name}", call))
     for name in now.projects.keys() - wanted.projects.keys():
-        found.append(
-            Change("-", f"project.{name}", f"project {name}", "DELETE", f"{PROJECTS}/{name}")
-        )
+        call = DELETE_PROJECT.call(project=name)
+        found.append(Change("-", f"project.{name}", f"project {name}", call))
     for name in now.services.keys() - wanted.services.keys():
-        found.append(
-            Change(
-                "-",
-                f"service.{name}",
-                f"service {name} (its data is kept)",
-                "DELETE",
-                f"{SERVICES}/{name}",
-            )
-        )
+        text = f"service {name} (its data is kept)"
+        found.append(Change("-", f"service.{name}", text, DELETE.call(service=name)))
     return found
 
 

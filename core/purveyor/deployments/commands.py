@@ -1,14 +1,14 @@
 """purveyor deploy."""
 
-from typing import Any
-
 import click
 
 from purveyor.cli import output
 from purveyor.cli.actions import act, pairs
 from purveyor.cli.client import run
 from purveyor.cli.options import Options, plan_option
-from purveyor.projects.commands import PROJECTS, environment_option
+from purveyor.deployments.exposed import DEPLOY
+from purveyor.projects.commands import environment_option
+from purveyor.projects.exposed import PROJECTS
 
 
 @click.command("deploy")
@@ -71,23 +71,22 @@ def deploy_command(
 
     Without an IMAGE the hooks run and another tool brings the app up.
     """
-    body: dict[str, Any] = {
-        "environment": environment,
-        "create": create,
-        "timeout": timeout,
-        "variables": pairs(given, "--set"),
-    }
-    body |= {"image": image, "command": list(command), "port": port, "health_path": health_path}
-    body |= {"memory": memory, "pids": pids, "cap_add": list(cap_add)}
-    operation = act(
-        options,
-        f"Deploying {project}",
-        "POST",
-        f"{PROJECTS}/{project}/deployments",
+    call = DEPLOY.call(
         plan=plan,
-        json=body,
+        project=project,
+        environment=environment,
+        create=create,
+        timeout=timeout,
+        variables=pairs(given, "--set"),
+        image=image,
+        command=list(command),
+        port=port,
+        health_path=health_path,
+        memory=memory,
+        pids=pids,
+        cap_add=list(cap_add),
     )
-    if operation:
+    if operation := act(options, f"Deploying {project}", call):
         number = operation["arguments"]["deployment"]
         found = run(
             options, lambda client: client.get(f"{PROJECTS}/{project}/deployments/{number}")

@@ -3,18 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
-from litestar import Request, Response, Router, get, post
+from litestar import Request, Response, Router, get
 
 from purveyor.context import Core
 from purveyor.deployments import store as deployment_store
 from purveyor.deployments.containment import MB
 from purveyor.deployments.models import DeploymentRecord
-from purveyor.deployments.operations.deploy import DeployArguments, DeployRequest
 from purveyor.deployments.schemas import DeploymentView
 from purveyor.deployments.status import statuses
 from purveyor.docker import image_registry
 from purveyor.kernel import redact
-from purveyor.kernel.api.responses import Limit, Offset, answer, page
+from purveyor.kernel.api.responses import Limit, Offset, page
 from purveyor.kernel.db import Page, Tx
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.projects import store as projects
@@ -87,22 +86,15 @@ async def list_deployments(
     return page(await _views(core, found.items), found.total)
 
 
-@post("/{project:str}/deployments", guards=[own_project])
-async def deploy(
-    request: Req, core: Core, project: str, data: DeployRequest, plan: bool = False
-) -> Response[Any]:
-    async def then(operation: OperationRecord) -> DeploymentView:
-        number = operation.arguments["deployment"]
-        return (
-            await _views(
-                core,
-                [await core.context.store.read(lambda tx: deployment_store.deployment(tx, number))],
-            )
-        )[0]
+def by_whom(request: Req, given: dict[str, Any], _: bool) -> dict[str, Any]:
+    """A project's own token may do less."""
+    return {**given, "by_project": request.user.scope != "admin"}
 
-    fields = {name: getattr(data, name) for name in data.__struct_fields__}
-    given = DeployArguments(project=project, by_project=request.user.scope != "admin", **fields)
-    return await answer(request, core, "deploy", given, plan=plan, status=201, then=then)
+
+async def deployment_made(_: Req, core: Core, operation: OperationRecord) -> DeploymentView:
+    number = operation.arguments["deployment"]
+    record = await core.context.store.read(lambda tx: deployment_store.deployment(tx, number))
+    return (await _views(core, [record]))[0]
 
 
 @get("/{project:str}/deployments/{number:int}", guards=[own_project])
@@ -141,6 +133,6 @@ async def deployment_log(core: Core, project: str, number: int) -> Response[str]
 
 router = Router(
     "/projects",
-    route_handlers=[list_deployments, deploy, show_deployment, deployment_log],
+    route_handlers=[list_deployments, show_deployment, deployment_log],
     tags=["projects"],
 )

@@ -9,6 +9,7 @@ from purveyor.cli import output
 from purveyor.cli.actions import act, pairs
 from purveyor.cli.client import Client, run
 from purveyor.cli.options import Options, plan_option
+from purveyor.exposed import Call
 from purveyor_hooks import BadInput, NotFound
 from purveyor_hooks.confirm import interrupts, yes_option
 
@@ -73,11 +74,12 @@ def run_command(
     if not plan and not yes:
 
         async def look(client: Client) -> Any:
-            return await client.call("POST", path, params={"plan": "true"}, json=body)
+            return await client.call("POST", path, params={"plan": True}, json=body)
 
         if (downtime := run(options, look)["downtime"]) != "none":
             interrupts(f"{service} does not serve {downtime}.", yes=yes)
-    if ended := act(options, f"{chosen['name']} of {service}", "POST", path, plan=plan, json=body):
+    call = Call("POST", path, {"plan": True} if plan else {}, body)
+    if ended := act(options, f"{chosen['name']} of {service}", call):
         output.show_json(ended) if options.as_json else click.echo(
             f"{chosen['name']} of {service} is done."
         )

@@ -9,10 +9,10 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 
 from purveyor.context import Core
+from purveyor.exposed.routes import perform
 from purveyor.extensions.operations.of_plugin import PluginOperation
 from purveyor.extensions.schemas import OperationOffer
 from purveyor.kernel.api.auth import admin, reader
-from purveyor.kernel.api.responses import answer
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import OperationType
 from purveyor.kernel.operations.models import OperationRecord
@@ -79,7 +79,7 @@ async def linked(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHan
     )
 
 
-async def _viewed(operation: OperationRecord) -> OperationView:
+async def _viewed(_: Req, __: Core, operation: OperationRecord) -> OperationView:
     return operation_view(operation)
 
 
@@ -89,7 +89,7 @@ def _route(kind: PluginOperation) -> HTTPRouteHandler:
     ) -> Response[Any]:
         actor: Actor = request.user
         given = kind.arguments(service=reference, arguments=data, project=actor.project_id)
-        return await answer(request, core, kind.name, given, plan=plan, status=200, then=_viewed)
+        return await perform(request, core, kind.name, given, plan=plan, answers=_viewed)
 
     run.__annotations__["data"] = kind.declared.arguments
     run.__name__ = f"run {kind.name}"

@@ -2,19 +2,31 @@
 
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from purveyor.cli import envfile, output
-from purveyor.cli.actions import act
+from purveyor.cli.actions import act, command
 from purveyor.cli.client import Client, run
 from purveyor.cli.options import Options, plan_option, seconds
-from purveyor.services.commands import BASE, _told, ending
+from purveyor.projects.exposed import (
+    CREATE_ENVIRONMENT,
+    CREATE_PROJECT,
+    DELETE_ENVIRONMENT,
+    DELETE_PROJECT,
+    LINK,
+    PROJECTS,
+    REMOVE_DATABASE,
+    ROTATE,
+    UNLINK,
+)
+from purveyor.services.commands import ending, tell_of
+from purveyor.services.exposed import BASE, ROTATE_ADMINISTRATOR
 from purveyor_hooks import BadInput
 from purveyor_hooks.confirm import destroys, interrupts, yes_option
 
-PROJECTS = "/api/projects"
 environment_option = click.option(
     "-e", "--environment", default="production", show_default=True, help="Which environment."
 )
@@ -25,19 +37,12 @@ def project_command() -> None:
     """Projects and their environments."""
 
 
-@project_command.command("create")
-@click.argument("name")
-@plan_option
-@click.pass_obj
-def create(options: Options, name: str, plan: bool) -> None:
-    """Create a project with its production environment."""
-    if operation := act(
-        options, f"Creating {name}", "POST", f"{PROJECTS}/", plan=plan, json={"name": name}
-    ):
-        found = run(options, lambda client: client.get(f"{PROJECTS}/{operation['project_id']}"))
-        output.show_json(found) if options.as_json else click.echo(
-            f"Created project {found['slug']} (id {found['id']})."
-        )
+def _made(options: Options, _: Mapping[str, Any], operation: Any) -> None:
+    found = run(options, lambda client: client.get(f"{PROJECTS}/{operation['project_id']}"))
+    output.say(options, found, f"Created project {found['slug']} (id {found['id']}).")
+
+
+project_command.add_command(command(CREATE_PROJECT, _made))
 
 
 @project_command.command("list")
@@ -112,36 +117,15 @@ def _about(deployment: dict[str, Any]) -> str:
     return str(deployment["status_reason"][:80] or deployment["url"])
 
 
-@project_command.command("delete")
-@click.argument("project")
-@yes_option
-@plan_option
-@click.pass_obj
-def delete(options: Options, project: str, yes: bool, plan: bool) -> None:
-    """Delete a project that is linked to nothing; what it kept in services stays there."""
-    interrupts(f"The apps of {project} go.", yes=yes, plan=plan)
-    if act(options, f"Deleting {project}", "DELETE", f"{PROJECTS}/{project}", plan=plan):
-        output.say(options, {"deleted": project}, f"The project {project} is deleted.")
+def _added(options: Options, given: Mapping[str, Any], operation: Any) -> None:
+    slug, project = operation["arguments"]["environment"], given["project"]
+    text = f"{project} has the environment {slug}. Its variables: purveyor env {project} -e {slug}"
+    made = {"project": operation["arguments"]["project"], "environment": slug}
+    output.say(options, made, text)
 
 
-@project_command.command("add-environment")
-@click.argument("project")
-@click.argument("environment")
-@plan_option
-@click.pass_obj
-def add_environment(options: Options, project: str, environment: str, plan: bool) -> None:
-    """Make an environment such as a preview, with an account and a database of its own on each
-    linked service."""
-    path, body = f"{PROJECTS}/{project}/environments", {"name": environment}
-    if operation := act(options, f"Adding {environment}", "POST", path, plan=plan, json=body):
-        slug = operation["arguments"]["environment"]
-        if options.as_json:
-            output.show_json({"project": operation["arguments"]["project"], "environment": slug})
-        else:
-            click.echo(
-                f"{project} has the environment {slug}. Its variables: purveyor env {project} -e "
-                f"{slug}"
-            )
+project_command.add_command(command(DELETE_PROJECT))
+project_command.add_command(command(CREATE_ENVIRONMENT, _added))
 
 
 @project_command.command("remove-environment")
@@ -160,9 +144,8 @@ def remove_environment(
         destroys(what, environment, yes=yes, plan=plan, thing="the environment's name")
     else:
         interrupts(f"The app of {project}/{environment} and its accounts go.", yes=yes, plan=plan)
-    path = f"{PROJECTS}/{project}/environments/{environment}"
-    params = {"purge": str(purge).lower()}
-    if act(options, f"Ending {environment}", "DELETE", path, plan=plan, params=params):
+    call = DELETE_ENVIRONMENT.call(plan=plan, project=project, environment=environment, purge=purge)
+    if act(options, f"Ending {environment}", call):
         gone = {"project": project, "removed": environment}
         output.say(options, gone, f"The environment {environment} of {project} is gone.")
 
@@ -183,10 +166,8 @@ def link_command(
     options: Options, service: str, project: str, extras: tuple[str, ...], plan: bool
 ) -> None:
     """Link a service to a project: an account and a database of its own."""
-    path, body = f"{BASE}/{service}/projects", {"project_id": project, "extra_databases": extras}
-    if operation := act(
-        options, f"Linking {service} to {project}", "POST", path, plan=plan, json=body
-    ):
+    call = LINK.call(plan=plan, service=service, project=project, extra_databases=extras)
+    if operation := act(options, f"Linking {service} to {project}", call):
         names = run(
             options, lambda client: client.get(f"{BASE}/{service}/preview-environment-names")
         )
@@ -245,9 +226,10 @@ def unlink_command(
         destroys(what, project, yes=yes, plan=plan, thing="the project's name")
     elif now:
         interrupts(f"The apps of {project} that run lose {service} at once.", yes=yes, plan=plan)
-    params = {"purge": str(purge).lower(), "force": str(force).lower(), "now": str(now).lower()}
-    path = f"{BASE}/{service}/projects/{project}"
-    if operation := act(options, f"Unlinking {service}", "DELETE", path, plan=plan, params=params):
+    call = UNLINK.call(
+        plan=plan, service=service, project=project, purge=purge, force=force, now=now
+    )
+    if operation := act(options, f"Unlinking {service}", call):
         kept = "; its data is gone" if purge else "; its data is kept"
         until = operation["arguments"].get("until") or []
         told = f"{service} is unlinked from {project}{kept}."
@@ -265,9 +247,10 @@ def _remove_database(
     if purge:
         what = f"This permanently deletes the database {name} of {project} on {service}."
         destroys(what, project, yes=yes, plan=plan, thing="the project's name")
-    path = f"{BASE}/{service}/projects/{project}/extra-databases/{name}"
-    params = {"purge": str(purge).lower()}
-    if act(options, f"Dropping {name}", "DELETE", path, plan=plan, params=params):
+    call = REMOVE_DATABASE.call(
+        plan=plan, service=service, project=project, database=name, purge=purge
+    )
+    if act(options, f"Dropping {name}", call):
         gone = {"service": service, "project": project, "removed": name}
         output.say(
             options,
@@ -385,30 +368,25 @@ def rotate_command(
             yes=yes,
             plan=plan,
         )
-        if act(
-            options,
-            f"Rotating {administrator}",
-            "POST",
-            f"{BASE}/{administrator}/rotate",
-            plan=plan,
-        ):
-            _told(
+        call = ROTATE_ADMINISTRATOR.call(plan=plan, service=administrator)
+        if act(options, f"Rotating {administrator}", call):
+            tell_of(
                 options,
                 administrator,
                 "The administrator of {slug} has new credentials. No app had the old ones.",
             )
         return
-    params: dict[str, str | int] = {"service": service} if service else {}
-    if grace:
-        params["grace"] = seconds(grace, "grace")
-    else:
+    lasts = seconds(grace, "grace") if grace else None
+    if not grace:
         what = (
             f"The credentials of {project}/{environment} end: the app that runs needs a deploy "
             "to connect again."
         )
         interrupts(what, yes=yes, plan=plan)
-    path = f"{PROJECTS}/{project}/environments/{environment}/rotate"
-    if act(options, f"Rotating {project}", "POST", path, plan=plan, params=params):
+    call = ROTATE.call(
+        plan=plan, project=project, environment=environment, service=service or None, grace=lasts
+    )
+    if act(options, f"Rotating {project}", call):
         if options.as_json:
             output.show_json({"project": project, "environment": environment})
         else:

@@ -1,18 +1,17 @@
 """/api/projects, and links and variables of services: who uses what."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
-from litestar import Request, Response, Router, delete, get, post
+from litestar import Request, Response, Router, get, post
 from litestar.handlers import BaseRouteHandler
-from litestar.params import Parameter
 
 from purveyor.context import Core
 from purveyor.kernel import redact
 from purveyor.kernel.actors import actor_fields
-from purveyor.kernel.api.auth import Connection, admin, reader
-from purveyor.kernel.api.responses import Limit, Offset, answer, nothing, page
+from purveyor.kernel.api.auth import Connection, reader
+from purveyor.kernel.api.responses import Limit, Offset, page
 from purveyor.kernel.db import Page, Tx
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.projects import bindings, service_links
@@ -21,19 +20,9 @@ from purveyor.projects import store as projects
 from purveyor.projects import variables as project_variables
 from purveyor.projects.models import EnvironmentRecord, LinkRecord, ProjectRecord
 from purveyor.projects.operations.bind import BindArguments
-from purveyor.projects.operations.environments import EnvironmentArguments
-from purveyor.projects.operations.link import LinkArguments, UnlinkArguments
-from purveyor.projects.operations.projects import (
-    PRODUCTION,
-    CreateProjectArguments,
-    ProjectArguments,
-)
-from purveyor.projects.operations.remove_database import RemoveDatabaseArguments
-from purveyor.projects.operations.rotate import LONGEST, RotateArguments
+from purveyor.projects.operations.projects import PRODUCTION
 from purveyor.projects.schemas import (
-    EnvironmentRequest,
     EnvironmentVariables,
-    LinkRequest,
     LinkView,
     ProjectView,
     VariableView,
@@ -56,7 +45,6 @@ from purveyor_hooks import (
 )
 
 Req = Request[Any, Any, Any]
-Grace = Annotated[int, Parameter(ge=0, le=LONGEST)]
 
 
 @get("/", guards=[reader])
@@ -86,14 +74,8 @@ def _listed(record: ProjectRecord, linked: list[str]) -> ProjectView:
     )
 
 
-@post("/", guards=[admin])
-async def create_project(
-    request: Req, core: Core, data: CreateProjectArguments, plan: bool = False
-) -> Response[Any]:
-    async def then(operation: OperationRecord) -> ProjectRecord:
-        return await core.context.store.read(lambda tx: projects.get(tx, operation.project_id or 0))
-
-    return await answer(request, core, "create-project", data, plan=plan, status=201, then=then)
+async def project_made(_: Req, core: Core, operation: OperationRecord) -> ProjectRecord:
+    return await core.context.store.read(lambda tx: projects.get(tx, operation.project_id or 0))
 
 
 async def own_project(connection: Connection, _: BaseRouteHandler) -> None:
@@ -119,14 +101,6 @@ async def show_project(core: Core, project: str) -> ProjectRecord:
     return await core.context.store.read(lambda tx: projects.get(tx, project))
 
 
-@delete("/{project:str}", guards=[admin], status_code=200)
-async def delete_project(
-    request: Req, core: Core, project: str, plan: bool = False
-) -> Response[Any]:
-    given = ProjectArguments(project=project)
-    return await answer(request, core, "delete-project", given, plan=plan, status=204, then=nothing)
-
-
 @get("/{project:str}/environments", guards=[own_project])
 async def list_environments(core: Core, project: str) -> list[EnvironmentRecord]:
     return await core.context.store.read(
@@ -134,37 +108,15 @@ async def list_environments(core: Core, project: str) -> list[EnvironmentRecord]
     )
 
 
-@post("/{project:str}/environments", guards=[admin])
-async def create_environment(
-    request: Req, core: Core, project: str, data: EnvironmentRequest, plan: bool = False
-) -> Response[Any]:
-    async def then(operation: OperationRecord) -> EnvironmentRecord:
-        def work(tx: Tx) -> EnvironmentRecord:
-            found = projects.find_environment(
-                tx, operation.project_id or 0, operation.arguments["environment"]
-            )
-            assert found is not None
-            return found
+async def environment_made(_: Req, core: Core, operation: OperationRecord) -> EnvironmentRecord:
+    def work(tx: Tx) -> EnvironmentRecord:
+        found = projects.find_environment(
+            tx, operation.project_id or 0, operation.arguments["environment"]
+        )
+        assert found is not None
+        return found
 
-        return await core.context.store.read(work)
-
-    given = BindArguments(project=project, environment=data.name)
-    return await answer(request, core, "bind", given, plan=plan, status=201, then=then)
-
-
-@delete("/{project:str}/environments/{environment:str}", guards=[admin], status_code=200)
-async def delete_environment(
-    request: Req,
-    core: Core,
-    project: str,
-    environment: str,
-    purge: bool = False,
-    plan: bool = False,
-) -> Response[Any]:
-    given = EnvironmentArguments(project=project, environment=environment, purge=purge)
-    return await answer(
-        request, core, "delete-environment", given, plan=plan, status=204, then=nothing
-    )
+    return await core.context.store.read(work)
 
 
 @get("/{project:str}/environments/{environment:str}/masked", guards=[reader])
@@ -240,22 +192,6 @@ async def reveal_variables(
     return shown
 
 
-@post("/{project:str}/environments/{environment:str}/rotate", guards=[admin], status_code=200)
-async def rotate(
-    request: Req,
-    core: Core,
-    project: str,
-    environment: str,
-    service: str | None = None,
-    grace: Grace = 0,
-    plan: bool = False,
-) -> Response[Any]:
-    """New credentials for one environment; its next deploy injects them. The old ones work for
-    `grace` seconds more."""
-    given = RotateArguments(project=project, environment=environment, service=service, grace=grace)
-    return await answer(request, core, "rotate", given, plan=plan, status=204, then=nothing)
-
-
 @get("/{reference:str}/projects", guards=[reader])
 async def linked_projects(
     core: Core, reference: str, limit: Limit = 100, offset: Offset = 0
@@ -267,68 +203,21 @@ async def linked_projects(
     return page(await link_views(core, found.items), found.total)
 
 
-@post("/{reference:str}/projects", guards=[admin])
-async def link(
-    request: Req, core: Core, reference: str, data: LinkRequest, plan: bool = False
-) -> Response[Any]:
-    async def then(operation: OperationRecord) -> project_schemas.LinkView:
-        def work(tx: Tx) -> list[Any]:
-            return projects.links(
-                tx, service_id=operation.service_id, project_id=operation.project_id
-            )
+async def link_made(_: Req, core: Core, operation: OperationRecord) -> LinkView:
+    def work(tx: Tx) -> list[Any]:
+        return projects.links(tx, service_id=operation.service_id, project_id=operation.project_id)
 
-        found = await link_views(core, await core.context.store.read(work))
-        if not found:
-            raise Conflict(
-                "It was linked, and unlinked again by somebody else.", remedy="See: purveyor events"
-            )
-        return found[0]
-
-    given = LinkArguments(
-        service=reference, project=str(data.project_id), extra_databases=data.extra_databases
-    )
-    return await answer(request, core, "link", given, plan=plan, status=201, then=then)
+    found = await link_views(core, await core.context.store.read(work))
+    if not found:
+        raise Conflict(
+            "It was linked, and unlinked again by somebody else.", remedy="See: purveyor events"
+        )
+    return found[0]
 
 
-@delete("/{reference:str}/projects/{project:str}", guards=[admin], status_code=200)
-async def unlink(
-    request: Req,
-    core: Core,
-    reference: str,
-    project: str,
-    purge: bool = False,
-    force: bool = False,
-    now: bool = False,
-    plan: bool = False,
-) -> Response[Any]:
-    """The data is kept. An account that an active deployment uses ends with that environment's next
-    deploy, or `now`."""
-    given = UnlinkArguments(service=reference, project=project, purge=purge, force=force, now=now)
-    return await answer(request, core, "unlink", given, plan=plan, status=204, then=nothing)
-
-
-@delete(
-    "/{reference:str}/projects/{project:str}/extra-databases/{database:str}",
-    guards=[admin],
-    status_code=200,
-)
-async def remove_database(
-    request: Req,
-    core: Core,
-    reference: str,
-    project: str,
-    database: str,
-    purge: bool = False,
-    plan: bool = False,
-) -> Response[Any]:
-    """Drop one further database in every environment of the project. Its data goes with it, which
-    `purge` has to say."""
-    given = RemoveDatabaseArguments(
-        service=reference, project=project, database=database, purge=purge or plan
-    )
-    return await answer(
-        request, core, "remove-database", given, plan=plan, status=204, then=nothing
-    )
+def purge_as_planned(_: Req, given: dict[str, Any], plan: bool) -> dict[str, Any]:
+    """A plan shows what would go although nobody has said that it shall."""
+    return {**given, "purge": given["purge"] or plan}
 
 
 @get("/projects/{project:str}", guards=[own_project])
@@ -516,16 +405,11 @@ router = Router(
     "/projects",
     route_handlers=[
         list_projects,
-        create_project,
         show_project,
-        delete_project,
         list_environments,
-        create_environment,
-        delete_environment,
         environment_variables,
         masked_variables,
         reveal_variables,
-        rotate,
     ],
     tags=["projects"],
 )
@@ -535,9 +419,6 @@ service_router = Router(
     "/external-services",
     route_handlers=[
         linked_projects,
-        link,
-        unlink,
-        remove_database,
         project_links,
         project_endings,
         preview_names,

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from purveyor.cli import output
-from purveyor.cli.actions import act, change
+from purveyor.cli.actions import act, command
 from purveyor.cli.client import Client, run
 from purveyor.cli.main import LeftAlone
 from purveyor.cli.options import Options, plan_option
+from purveyor.recovery.exposed import FINISH_RECOVERY, RECOVER_SERVICE, RECOVERY
 from purveyor_hooks import BadInput, Failed
 from purveyor_hooks.confirm import interrupts, yes_option
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from purveyor.recovery.outlook import ServiceOutlook
     from purveyor.recovery.rebuild import Prospect, Wanted
 
-RECOVERY = "/api/recovery"
 FROM = "from"
 
 
@@ -569,27 +569,13 @@ def recover_one(
     options: Options, service: str, backup: str, empty: bool, accept_unsigned: bool, plan: bool
 ) -> None:
     """Try one service again that did not come back."""
-    body = {"backup": backup, "empty": empty, "accept_unsigned": accept_unsigned}
-    act(
-        options,
-        f"Bringing {service} back",
-        "POST",
-        f"{RECOVERY}/services/{service}",
-        plan=plan,
-        json=body,
+    call = RECOVER_SERVICE.call(
+        plan=plan, service=service, backup=backup, empty=empty, accept_unsigned=accept_unsigned
     )
+    act(options, f"Bringing {service} back", call)
 
 
-@recover_command.command("finish")
-@plan_option
-@click.pass_obj
-def recover_finish(options: Options, plan: bool) -> None:
-    """All is as it should be: apps, deploys, webhooks and the expiry of backups go on."""
-    state = change(options, "POST", f"{RECOVERY}/finish", plan=plan)
-    if options.as_json:
-        output.show_json(state)
-    else:
-        click.echo("The recovery is finished. Backups expire again in a week.")
+recover_command.add_command(command(FINISH_RECOVERY))
 
 
 @click.command("takeover")

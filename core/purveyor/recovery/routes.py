@@ -1,31 +1,22 @@
 """/api/recovery: copies of the state, and the way back from a lost host."""
 
-from typing import Any
-
-from litestar import Request, Response, Router, get, post
+from litestar import Router, get, post
 
 from purveyor.context import Core
 from purveyor.kernel.api.auth import admin, reader
-from purveyor.kernel.api.responses import answer, changed
+from purveyor.kernel.api.responses import Req
 from purveyor.kernel.db import Tx
-from purveyor.kernel.operations import Plan
 from purveyor.kernel.operations import store as operations
 from purveyor.recovery.copier import StateCopies
 from purveyor.recovery.models import Recovering, Result, recovering
-from purveyor.recovery.operations.finish import FinishRecoveryArguments
-from purveyor.recovery.operations.recover import RecoverArguments
 from purveyor.recovery.schemas import (
-    RecoverServiceRequest,
     RecoveryView,
     ServiceBack,
     StateView,
     TakenOver,
     copy_view,
 )
-from purveyor.services import routes as service_routes
 from purveyor.services import store as services
-
-Req = Request[Any, Any, Any]
 
 
 @get("/", guards=[reader])
@@ -75,14 +66,8 @@ def _service(tx: Tx, now: Recovering, number: int) -> ServiceBack | None:
     )
 
 
-@post("/finish", guards=[admin], status_code=200)
-async def finish(request: Req, core: Core, plan: bool = False) -> Response[StateView | Plan]:
-    """A person has looked: apps, webhooks, schedules and expiry go on."""
-    given = FinishRecoveryArguments()
-    made: Response[Any] = await changed(
-        request, core, "finish-recovery", given, plan=plan, status=200
-    )
-    return made if plan else Response(await _state(core))
+async def state_shown(_: Req, core: Core, done: None) -> StateView:
+    return await _state(core)
 
 
 @post("/takeover", guards=[admin], status_code=200)
@@ -92,28 +77,4 @@ async def take_over(core: Core) -> TakenOver:
     return TakenOver(term=await core.part(StateCopies).take_over())
 
 
-@post("/services/{reference:str}", guards=[admin])
-async def recover_service(
-    request: Req, core: Core, reference: str, data: RecoverServiceRequest, plan: bool = False
-) -> Response[Any]:
-    """Bring one service back that a recovery could not."""
-    given = RecoverArguments(
-        service=reference,
-        backup=data.backup,
-        empty=data.empty,
-        accept_unsigned=data.accept_unsigned,
-    )
-    return await answer(
-        request,
-        core,
-        "recover",
-        given,
-        plan=plan,
-        status=200,
-        then=service_routes.service_answer(core),
-    )
-
-
-router = Router(
-    "/recovery", route_handlers=[show, finish, take_over, recover_service], tags=["backups"]
-)
+router = Router("/recovery", route_handlers=[show, take_over], tags=["backups"])

@@ -6,10 +6,9 @@ from purveyor.cli import output
 from purveyor.cli.actions import change
 from purveyor.cli.client import run
 from purveyor.cli.options import Options, plan_option
+from purveyor.services.exposed import AUTHORITIES, FINISH_AUTHORITY, ROTATE_AUTHORITY
 from purveyor.services.unaware import objection
 from purveyor_hooks.confirm import interrupts, yes_option
-
-AUTHORITIES = "/api/authorities"
 
 
 @click.group("ca")
@@ -47,7 +46,7 @@ def show(options: Options) -> None:
 @click.pass_obj
 def rotate(options: Options, plan: bool) -> None:
     """Begin to replace the authority: apps get to know another one, which signs nothing yet."""
-    found = change(options, "POST", f"{AUTHORITIES}/rotate", plan=plan)
+    found = change(options, ROTATE_AUTHORITY.call(plan=plan))
     text = (
         "Another authority is there. Deploy the apps again that verify, then have it sign: "
         "purveyor ca finish"
@@ -72,9 +71,7 @@ def finish(options: Options, yes: bool, plan: bool) -> None:
     why = objection(waiting["unaware"], waiting["elsewhere"]) if waiting else ""
     if why:
         interrupts(why, yes=yes, plan=plan)
-    found = change(
-        options, "POST", f"{AUTHORITIES}/finish", plan=plan, params={"anyway": bool(why)}
-    )
+    found = change(options, FINISH_AUTHORITY.call(plan=plan, anyway=bool(why)))
     output.say(
         options,
         found,

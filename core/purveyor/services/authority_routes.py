@@ -5,20 +5,15 @@ import ssl
 from datetime import datetime
 
 import msgspec
-from litestar import Response, Router, get, post
+from litestar import Router, get
 
 from purveyor.context import Core
-from purveyor.kernel.api.auth import admin, reader
+from purveyor.kernel.api.auth import reader
 from purveyor.kernel.api.notes import note
-from purveyor.kernel.api.responses import PLANNED, Req, changed
+from purveyor.kernel.api.responses import Req
 from purveyor.kernel.db import Tx
-from purveyor.kernel.operations import Plan
 from purveyor.services import certificates
 from purveyor.services.certificates import AuthorityRecord
-from purveyor.services.operations.authorities import (
-    FinishAuthorityArguments,
-    RotateAuthorityArguments,
-)
 from purveyor.services.unaware import Unaware, unaware
 
 
@@ -49,10 +44,6 @@ async def _views(core: Core) -> list[AuthorityView]:
     return [_view(item, shown[item.id], lacking[item.id]) for item in records]
 
 
-async def _shown(core: Core, authority_id: int) -> AuthorityView:
-    return next(item for item in await _views(core) if item.id == authority_id)
-
-
 def _view(record: AuthorityRecord, services: list[str], lacking: Unaware) -> AuthorityView:
     return AuthorityView(
         id=record.id,
@@ -72,35 +63,16 @@ async def list_authorities(core: Core) -> list[AuthorityView]:
     return await _views(core)
 
 
-@post("/rotate", guards=[admin], responses=PLANNED)
-async def rotate(request: Req, core: Core, plan: bool = False) -> Response[AuthorityView]:
-    """Have another authority beside the one that signs, for apps to know before it does."""
-    given = RotateAuthorityArguments()
-    made = await changed(request, core, "rotate-authority", given, plan=plan, status=201)
-    if plan:
-        return made
-    note(request, target=f"authority {made.content}")
+async def authority_made(request: Req, core: Core, number: int) -> AuthorityView:
+    """Answers with an authority that is new: its certificate is where apps look for it."""
+    note(request, target=f"authority {number}")
     await certificates.publish(core.context)
-    return Response(await _shown(core, made.content), status_code=201)
+    return await authority_shown(request, core, number)
 
 
-@post("/finish", guards=[admin], status_code=200)
-async def finish(
-    request: Req, core: Core, anyway: bool = False, plan: bool = False
-) -> Response[AuthorityView | Plan]:
-    """Have the other one sign from now on, and servers show certificates of it, while they run.
-
-    Refused while an app does not know it, or while variables that were given out before may be in
-    use elsewhere, but for `anyway`.
-    """
-    given = FinishAuthorityArguments(anyway=anyway)
-    made = await changed(request, core, "finish-authority", given, plan=plan, status=200)
-    if plan:
-        return made
-    note(request, target=f"authority {made.content}")
-    return Response(await _shown(core, made.content))
+async def authority_shown(request: Req, core: Core, number: int) -> AuthorityView:
+    note(request, target=f"authority {number}")
+    return next(item for item in await _views(core) if item.id == number)
 
 
-router = Router(
-    "/authorities", route_handlers=[list_authorities, rotate, finish], tags=["installation"]
-)
+router = Router("/authorities", route_handlers=[list_authorities], tags=["installation"])

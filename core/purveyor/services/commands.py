@@ -7,13 +7,27 @@ from typing import Any
 import click
 
 from purveyor.cli import output
-from purveyor.cli.actions import act, pairs
+from purveyor.cli.actions import act, command, pairs
 from purveyor.cli.client import Client, run
 from purveyor.cli.options import Options, plan_option
+from purveyor.exposed import Exposed
+from purveyor.services.exposed import (
+    ATTACH_VOLUME,
+    BASE,
+    CLONE,
+    CLONE_VOLUME,
+    CREATE,
+    DELETE,
+    IMPORT,
+    PURGE_VOLUME,
+    RESTART,
+    START,
+    STOP,
+    UNDELETE,
+    UPDATE,
+)
 from purveyor_hooks import BadInput
 from purveyor_hooks.confirm import destroys, interrupts, yes_option
-
-BASE = "/api/external-services"
 
 
 @click.command("types")
@@ -70,10 +84,11 @@ def create_command(
 ) -> None:
     """Create a service and wait until it is ready."""
     parameters = pairs(given, "-p") | ({"docker_image": image} if image else {})
-    body = {"name": name, "service_type": service_type, "parameters": parameters}
-    if wanted:
-        body["version"] = wanted
-    if operation := act(options, f"Creating {name}", "POST", f"{BASE}/", plan=plan, json=body):
+    version = {"version": wanted} if wanted else {}
+    call = CREATE.call(
+        plan=plan, name=name, service_type=service_type, parameters=parameters, **version
+    )
+    if operation := act(options, f"Creating {name}", call):
         _show(options, str(operation["service_id"]))
 
 
@@ -163,52 +178,15 @@ def ending(item: Mapping[str, Any]) -> str:
     return f"{item['project']}/{item['environment']} has its account until {until}"
 
 
-def _lifecycle(
-    options: Options, service: str, verb: str, title: str, plan: bool, **params: Any
-) -> None:
-    if act(options, title, "POST", f"{BASE}/{service}/{verb}", plan=plan, params=params):
-        found = run(options, lambda client: client.get(f"{BASE}/{service}"))["service"]
-        output.show_json(found) if options.as_json else click.echo(
-            f"{found['slug']} is {output.status(found['status'])}"
-        )
+def _status(options: Options, given: Mapping[str, Any], _: Any) -> None:
+    found = run(options, lambda client: client.get(f"{BASE}/{given['service']}"))["service"]
+    text = f"{found['slug']} is {output.status(found['status'])}"
+    output.say(options, found, text)
 
 
-@click.command("start")
-@click.argument("service")
-@click.option(
-    "--accept-data",
-    is_flag=True,
-    help="Accept the data currently in the volume.",
+start_command, stop_command, restart_command = (
+    command(exposed, _status) for exposed in (START, STOP, RESTART)
 )
-@plan_option
-@click.pass_obj
-def start_command(options: Options, service: str, accept_data: bool, plan: bool) -> None:
-    """Start a service and wait until it is ready."""
-    _lifecycle(
-        options, service, "start", f"Starting {service}", plan, accept_data=str(accept_data).lower()
-    )
-
-
-@click.command("stop")
-@click.argument("service")
-@yes_option
-@plan_option
-@click.pass_obj
-def stop_command(options: Options, service: str, yes: bool, plan: bool) -> None:
-    """Stop a service. Its data is kept, and it stays stopped across reboots."""
-    interrupts(f"{service} is unavailable until it is started again.", yes=yes, plan=plan)
-    _lifecycle(options, service, "stop", f"Stopping {service}", plan)
-
-
-@click.command("restart")
-@click.argument("service")
-@yes_option
-@plan_option
-@click.pass_obj
-def restart_command(options: Options, service: str, yes: bool, plan: bool) -> None:
-    """Stop a service and start it again."""
-    interrupts(f"{service} is unavailable until it is up again.", yes=yes, plan=plan)
-    _lifecycle(options, service, "restart", f"Restarting {service}", plan)
 
 
 @click.command("update")
@@ -224,9 +202,9 @@ def update_command(
     options: Options, service: str, given: tuple[str, ...], image: str | None, yes: bool, plan: bool
 ) -> None:
     """Change a service's parameters. Rolls back on failure."""
-    body: dict[str, Any] = {"parameters": pairs(given, "-p")}
+    wanted: dict[str, Any] = {"parameters": pairs(given, "-p")}
     if image:
-        body["docker_image"] = image
+        wanted["docker_image"] = image
     if not given and not image:
         raise BadInput("There is nothing to change.", remedy="Give -p NAME=VALUE or --image IMAGE.")
     interrupts(
@@ -234,7 +212,7 @@ def update_command(
         yes=yes,
         plan=plan,
     )
-    if act(options, f"Updating {service}", "PUT", f"{BASE}/{service}", plan=plan, json=body):
+    if act(options, f"Updating {service}", UPDATE.call(plan=plan, service=service, **wanted)):
         _show(options, service)
 
 
@@ -252,8 +230,8 @@ def delete_command(options: Options, service: str, purge: bool, yes: bool, plan:
         destroys(f"This permanently deletes all data of {service}.", service, yes=yes, plan=plan)
     else:
         interrupts(f"The container of {service} goes; its data is kept.", yes=yes, plan=plan)
-    params = {"purge": str(purge).lower()}
-    if act(options, f"Deleting {service}", "DELETE", f"{BASE}/{service}", plan=plan, params=params):
+    call = DELETE.call(plan=plan, service=service, purge=purge)
+    if act(options, f"Deleting {service}", call):
         if options.as_json:
             output.show_json({"deleted": service, "purged": purge})
         else:
@@ -351,9 +329,17 @@ def _volumes(options: Options, states: list[str]) -> None:
         click.secho(f"The size of {origins} is not known. {reason}", fg="yellow", err=True)
 
 
-def _told(options: Options, service: str, text: str) -> None:
+def tell_of(options: Options, service: str | int, text: str) -> None:
+    """Tell of a service that was changed: as JSON, or in words that name what it is now."""
     found = run(options, lambda client: client.get(f"{BASE}/{service}"))["service"]
-    output.show_json(found) if options.as_json else click.echo(text.format(**found))
+    output.say(options, found, text.format(**found))
+
+
+def _command(exposed: Exposed) -> click.Command:
+    text = exposed.command.says if exposed.command else ""
+    return command(
+        exposed, lambda options, _, operation: tell_of(options, operation["service_id"], text)
+    )
 
 
 @click.command("import")
@@ -407,19 +393,18 @@ def import_command(
         use_found = click.confirm(
             f"Its environment tells {told}. Use what you did not give?", err=True
         )
-    body = {
-        "container_id": container,
-        "name": name or container,
-        "service_type": kind,
-        "parameters": pairs(given, "-p"),
-    }
-    title = f"Importing {container}"
-    if operation := act(
-        options, title, "POST", f"{BASE}/import", plan=plan, json={**body, "use_found": use_found}
-    ):
-        _told(
+    call = IMPORT.call(
+        plan=plan,
+        container_id=container,
+        name=name or container,
+        service_type=kind,
+        parameters=pairs(given, "-p"),
+        use_found=use_found,
+    )
+    if operation := act(options, f"Importing {container}", call):
+        tell_of(
             options,
-            str(operation["service_id"]),
+            operation["service_id"],
             "{slug} is imported. Its container is untouched, and stays yours.",
         )
 
@@ -455,25 +440,16 @@ def clone_command(
     options: Options, service: str, name: str, image: str | None, keep_going: bool, plan: bool
 ) -> None:
     """Copy a service with all its data into a new one called NAME."""
-    title = f"Copying {service}"
-    body: dict[str, Any] = {"name": name} | ({"docker_image": image} if image else {})
-    body |= {"keep_going": True} if keep_going else {}
-    if operation := act(options, title, "POST", f"{BASE}/{service}/clone", plan=plan, json=body):
+    wanted: dict[str, Any] = {"docker_image": image} if image else {}
+    wanted |= {"keep_going": True} if keep_going else {}
+    call = CLONE.call(plan=plan, service=service, name=name, **wanted)
+    if operation := act(options, f"Copying {service}", call):
         whole = options.as_json or output.outcome(operation)
         words = "a copy." if whole else "a copy with the differences above."
-        _told(options, str(operation["service_id"]), f"{{slug}} is there, {words}")
+        tell_of(options, operation["service_id"], f"{{slug}} is there, {words}")
 
 
-@click.command("undelete")
-@click.argument("service")
-@plan_option
-@click.pass_obj
-def undelete_command(options: Options, service: str, plan: bool) -> None:
-    """Bring a deleted service back, with the data that was kept."""
-    if operation := act(
-        options, f"Bringing {service} back", "POST", f"{BASE}/{service}/undelete", plan=plan
-    ):
-        _told(options, str(operation["service_id"]), "{slug} is back.")
+undelete_command = _command(UNDELETE)
 
 
 @click.command("purge")
@@ -503,9 +479,9 @@ def _purge(options: Options, volume: str, confirm: str | None, plan: bool) -> No
             thing=whose,
             flag=flag,
         )
-    path = f"/api/volumes/{volume}/purge"
-    if act(options, f"Purging {volume}", "POST", path, plan=plan, json={"confirm": confirm}):
-        output.show_json({"purged": volume}) if options.as_json else click.echo("The data is gone.")
+    call = PURGE_VOLUME.call(plan=plan, volume=volume, confirm=confirm)
+    if act(options, f"Purging {volume}", call):
+        output.say(options, {"purged": volume}, "The data is gone.")
 
 
 @click.group("volume")
@@ -513,48 +489,8 @@ def volume_command() -> None:
     """Kept data: attach, copy or delete it. List it with: purveyor volumes"""
 
 
-@volume_command.command("attach")
-@click.argument("volume")
-@click.argument("service")
-@yes_option
-@plan_option
-@click.pass_obj
-def attach_volume(options: Options, volume: str, service: str, yes: bool, plan: bool) -> None:
-    """Attach the data of a VOLUME to a SERVICE. Its current data is kept."""
-    destroys(
-        f"{service} gets other data: what it holds now is not in it, and is kept aside.",
-        service,
-        yes=yes,
-        plan=plan,
-    )
-    title = f"Attaching {volume}"
-    if act(
-        options,
-        title,
-        "POST",
-        f"/api/volumes/{volume}/attach",
-        plan=plan,
-        json={"service": service},
-    ):
-        _told(
-            options,
-            service,
-            "{slug} now uses the data of that volume. What it held is kept: purveyor volumes",
-        )
-
-
-@volume_command.command("clone")
-@click.argument("volume")
-@click.argument("name")
-@plan_option
-@click.pass_obj
-def clone_volume(options: Options, volume: str, name: str, plan: bool) -> None:
-    """Copy the data of a VOLUME into a new service called NAME."""
-    title = f"Copying {volume}"
-    if operation := act(
-        options, title, "POST", f"/api/volumes/{volume}/clone", plan=plan, json={"name": name}
-    ):
-        _told(options, str(operation["service_id"]), "{slug} is there, with a copy of that data.")
+volume_command.add_command(_command(ATTACH_VOLUME))
+volume_command.add_command(_command(CLONE_VOLUME))
 
 
 @volume_command.command("delete")

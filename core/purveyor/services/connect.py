@@ -14,7 +14,7 @@ import click
 
 from purveyor.cli.client import Client, run
 from purveyor.cli.options import Options
-from purveyor.services.commands import BASE
+from purveyor.services.exposed import BASE
 from purveyor_hooks import BadInput, Command, Failed
 
 if TYPE_CHECKING:

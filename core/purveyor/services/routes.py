@@ -1,11 +1,10 @@
 """/api/external-services, /api/volumes: services and their data."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
-import msgspec
-from litestar import Request, Response, Router, delete, get, post, put
+from litestar import Request, Response, Router, get, post
 from litestar.params import Parameter
 from litestar.response import Stream
 
@@ -15,7 +14,7 @@ from purveyor.docker.volumes import sizes_of
 from purveyor.kernel import redact
 from purveyor.kernel.actors import actor_fields
 from purveyor.kernel.api.auth import admin, reader, still_valid
-from purveyor.kernel.api.responses import Limit, Offset, answer, nothing, page
+from purveyor.kernel.api.responses import Limit, Offset, page
 from purveyor.kernel.api.streaming import flow, prefetch_first
 from purveyor.kernel.db import Page, Tx
 from purveyor.kernel.operations.models import OperationRecord
@@ -26,27 +25,12 @@ from purveyor.services.above import Links
 from purveyor.services.handle import PLACEHOLDER, handle_of, hooks_of, require_serving
 from purveyor.services.health import Checked, History, Observer, Status
 from purveyor.services.models import ServiceRecord
-from purveyor.services.operations.clone import CloneArguments
-from purveyor.services.operations.create import CreateArguments
-from purveyor.services.operations.delete import DeleteArguments
-from purveyor.services.operations.import_container import ImportArguments
-from purveyor.services.operations.lifecycle import ServiceArguments, StartArguments
-from purveyor.services.operations.purge import PurgeArguments
-from purveyor.services.operations.undelete import UndeleteArguments
-from purveyor.services.operations.update import UpdateArguments
-from purveyor.services.operations.volumes import AttachVolumeArguments, CloneVolumeArguments
 from purveyor.services.provisioning import Provisioner
 from purveyor.services.schemas import (
-    AttachRequest,
     AvailableContainer,
     ClientView,
-    CloneRequest,
-    CopyRequest,
-    ImportRequest,
     Listed,
     ProviderMetadata,
-    PurgeRequest,
-    ServiceChange,
     ServiceDetails,
     ServiceView,
     VolumeView,
@@ -122,71 +106,15 @@ async def list_services(
     )
 
 
-@post("/", guards=[admin])
-async def create_service(
-    request: Req, core: Core, data: CreateArguments, plan: bool = False
-) -> Response[Any]:
-    async def then(operation: OperationRecord) -> service_schemas.ServiceView:
-        return await service_view(core, operation.service)
-
-    return await answer(request, core, "create", data, plan=plan, status=201, then=then)
-
-
-@get(["/{reference:str}", "/by-slug/{reference:str}"], guards=[reader])
 async def show_service(core: Core, reference: str) -> service_schemas.ServiceDetails:
     return await service_details(core, reference)
 
 
-@put("/{reference:str}", guards=[admin])
-async def update_service(
-    request: Req, core: Core, reference: str, data: ServiceChange, plan: bool = False
-) -> Response[Any]:
-    given = UpdateArguments(
-        service=reference, parameters=data.parameters, docker_image=data.docker_image
-    )
-    return await _answer_service(request, core, "update", given, plan)
-
-
-@delete("/{reference:str}", guards=[admin], status_code=200)
-async def delete_service(
-    request: Req, core: Core, reference: str, purge: bool = False, plan: bool = False
-) -> Response[Any]:
-    given = DeleteArguments(service=reference, purge=purge)
-    return await answer(request, core, "delete", given, plan=plan, status=204, then=nothing)
-
-
-async def _answer_service(
-    request: Req, core: Core, verb: str, given: msgspec.Struct, plan: bool
-) -> Response[Any]:
-    async def then(operation: OperationRecord) -> service_schemas.ServiceView:
-        return await service_view(core, operation.service)
-
-    return await answer(request, core, verb, given, plan=plan, status=200, then=then)
-
-
-@post("/{reference:str}/start", guards=[admin])
-async def start_service(
-    request: Req, core: Core, reference: str, accept_data: bool = False, plan: bool = False
-) -> Response[Any]:
-    return await _answer_service(
-        request, core, "start", StartArguments(service=reference, accept_data=accept_data), plan
-    )
-
-
-@post("/{reference:str}/stop", guards=[admin])
-async def stop_service(
-    request: Req, core: Core, reference: str, plan: bool = False
-) -> Response[Any]:
-    return await _answer_service(request, core, "stop", ServiceArguments(service=reference), plan)
-
-
-@post("/{reference:str}/restart", guards=[admin])
-async def restart_service(
-    request: Req, core: Core, reference: str, plan: bool = False
-) -> Response[Any]:
-    return await _answer_service(
-        request, core, "restart", ServiceArguments(service=reference), plan
-    )
+# one route with two paths would have them in no order
+SHOW_SERVICE = [
+    get(path, guards=[reader])(show_service)
+    for path in ("/{reference:str}", "/by-slug/{reference:str}")
+]
 
 
 @get("/{reference:str}/health", guards=[reader])
@@ -321,66 +249,6 @@ async def available_containers(core: Core) -> list[AvailableContainer]:
     return found
 
 
-@post("/import", guards=[admin])
-async def import_container(
-    request: Req, core: Core, data: ImportRequest, plan: bool = False
-) -> Response[Any]:
-    given = ImportArguments(**msgspec.structs.asdict(data))
-    return await answer(
-        request, core, "import", given, plan=plan, status=201, then=service_answer(core)
-    )
-
-
-# ---------------------------------------------------------------- the life of data
-
-
-@post("/{reference:str}/clone", guards=[admin])
-async def clone_service(
-    request: Req, core: Core, reference: str, data: CloneRequest, plan: bool = False
-) -> Response[Any]:
-    given = CloneArguments(service=reference, **msgspec.structs.asdict(data))
-    return await answer(
-        request, core, "clone", given, plan=plan, status=201, then=service_answer(core)
-    )
-
-
-@post("/{reference:str}/rotate", guards=[admin])
-async def rotate_administrator(
-    request: Req, core: Core, reference: str, plan: bool = False
-) -> Response[Any]:
-    given = ServiceArguments(service=reference)
-    return await answer(
-        request,
-        core,
-        "rotate-administrator",
-        given,
-        plan=plan,
-        status=200,
-        then=service_answer(core),
-    )
-
-
-@post("/{reference:str}/renew-certificate", guards=[admin])
-async def renew_certificate(
-    request: Req, core: Core, reference: str, plan: bool = False
-) -> Response[Any]:
-    """Another certificate for its server, which goes on."""
-    given = ServiceArguments(service=reference)
-    return await answer(
-        request, core, "renew-certificate", given, plan=plan, status=200, then=service_answer(core)
-    )
-
-
-@post("/{reference:str}/undelete", guards=[admin])
-async def undelete_service(
-    request: Req, core: Core, reference: str, plan: bool = False
-) -> Response[Any]:
-    given = UndeleteArguments(service=reference)
-    return await answer(
-        request, core, "undelete", given, plan=plan, status=200, then=service_answer(core)
-    )
-
-
 @get("/volumes", guards=[reader])
 async def list_volumes(
     core: Core,
@@ -421,34 +289,6 @@ def _missing(measured: Mapping[str, int | None], path: str) -> str:
     if path not in measured:
         return "There was not enough time to add it up."
     return "It may not be read." if measured[path] is None else ""
-
-
-@post("/volumes/{reference:str}/purge", guards=[admin], status_code=200)
-async def purge_volume(
-    request: Req, core: Core, reference: str, data: PurgeRequest, plan: bool = False
-) -> Response[Any]:
-    given = PurgeArguments(volume=reference, confirm=data.confirm)
-    return await answer(request, core, "purge-volume", given, plan=plan, status=204, then=nothing)
-
-
-@post("/volumes/{reference:str}/attach", guards=[admin], status_code=200)
-async def attach_volume(
-    request: Req, core: Core, reference: str, data: AttachRequest, plan: bool = False
-) -> Response[Any]:
-    given = AttachVolumeArguments(service=str(data.service), volume=reference)
-    return await answer(
-        request, core, "attach-volume", given, plan=plan, status=200, then=service_answer(core)
-    )
-
-
-@post("/volumes/{reference:str}/clone", guards=[admin], status_code=201)
-async def clone_volume(
-    request: Req, core: Core, reference: str, data: CopyRequest, plan: bool = False
-) -> Response[Any]:
-    given = CloneVolumeArguments(volume=reference, name=data.name)
-    return await answer(
-        request, core, "clone-volume", given, plan=plan, status=201, then=service_answer(core)
-    )
 
 
 async def service_views(app: Core, records: Sequence[ServiceRecord]) -> list[ServiceView]:
@@ -493,15 +333,16 @@ async def service_view(app: Core, reference: str | int) -> ServiceView:
     return (await service_views(app, [record]))[0]
 
 
-def service_answer(app: Core) -> Callable[[OperationRecord], Awaitable[ServiceView]]:
+async def service_made(_: Req, core: Core, operation: OperationRecord) -> ServiceView:
+    """Answers an operation with its service."""
+    return await service_view(core, operation.service)
+
+
+async def service_answer(_: Req, core: Core, operation: OperationRecord) -> ServiceView:
     """Answers an operation with its service, looked at anew: the server is another one now."""
-
-    async def then(operation: OperationRecord) -> ServiceView:
-        record = await app.context.store.read(lambda tx: services.get(tx, operation.service))
-        await app.part(Observer).check(record)
-        return await service_view(app, record.id)
-
-    return then
+    record = await core.context.store.read(lambda tx: services.get(tx, operation.service))
+    await core.part(Observer).check(record)
+    return await service_view(core, record.id)
 
 
 def _service(app: Core, record: ServiceRecord, status: Status, linked: list[str]) -> ServiceView:
@@ -588,7 +429,7 @@ async def _newer(app: Core, record: ServiceRecord) -> str:
 
 volume_router = Router(
     "/",
-    route_handlers=[list_volumes, purge_volume, attach_volume, clone_volume],
+    route_handlers=[list_volumes],
     tags=["installation"],
 )
 
@@ -601,13 +442,7 @@ router = Router(
         providers,
         provider,
         list_services,
-        create_service,
-        show_service,
-        update_service,
-        delete_service,
-        start_service,
-        stop_service,
-        restart_service,
+        *SHOW_SERVICE,
         service_health,
         service_history,
         reveal_service,
@@ -616,11 +451,6 @@ router = Router(
         service_logs,
         service_client,
         available_containers,
-        import_container,
-        clone_service,
-        rotate_administrator,
-        renew_certificate,
-        undelete_service,
     ],
     tags=["services"],
 )

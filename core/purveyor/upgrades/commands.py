@@ -5,7 +5,8 @@ import click
 from purveyor.cli import output
 from purveyor.cli.actions import act, pairs
 from purveyor.cli.options import Options, plan_option
-from purveyor.services.commands import BASE, _told
+from purveyor.services.commands import tell_of
+from purveyor.upgrades.exposed import UNDO_UPGRADE, UPGRADE
 from purveyor_hooks import BadInput
 from purveyor_hooks.confirm import destroys, interrupts, yes_option
 
@@ -60,26 +61,24 @@ def upgrade_command(
         )
         destroys(what, service, yes=yes, plan=plan)
         if act(
-            options,
-            f"Going back with {service}",
-            "POST",
-            f"{BASE}/{service}/undo-upgrade",
-            plan=plan,
+            options, f"Going back with {service}", UNDO_UPGRADE.call(plan=plan, service=service)
         ):
-            _told(options, service, "{slug} is back on {docker_image}, with the data of before.")
+            tell_of(options, service, "{slug} is back on {docker_image}, with the data of before.")
         return
     interrupts(
         f"{service} is unavailable while its data is carried over.", yes=yes, plan=plan or rehearse
     )
-    body = {
-        "docker_image": image or "",
-        "parameters": pairs(given, "-p"),
-        "rehearse": rehearse,
-        "keep_going": keep_going,
-        "skip_settings": skipped,
-    }
+    call = UPGRADE.call(
+        plan=plan,
+        service=service,
+        docker_image=image or "",
+        parameters=pairs(given, "-p"),
+        rehearse=rehearse,
+        keep_going=keep_going,
+        skip_settings=skipped,
+    )
     title = f"{'Rehearsing the upgrade of' if rehearse else 'Upgrading'} {service}"
-    if operation := act(options, title, "POST", f"{BASE}/{service}/upgrade", plan=plan, json=body):
+    if operation := act(options, title, call):
         whole = options.as_json or output.outcome(operation)
         if rehearse:
             word = (
@@ -92,7 +91,7 @@ def upgrade_command(
                 err=options.as_json,
             )
         else:
-            _told(
+            tell_of(
                 options,
                 service,
                 "{slug} runs {docker_image}. The data of before is kept: purveyor volumes",

@@ -1,10 +1,12 @@
 """Errors as problem details (RFC 9457): never a stack trace, never a secret."""
 
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.response import Response as BaseResponse
 
 from purveyor_hooks import BadInput, NotFound, PurveyorError, TooMany, Unauthorized
@@ -24,6 +26,13 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     instance: str
     remedy: str = ""
     errors: dict[str, str] = {}
+
+
+# what every call may be answered with instead, for the API's description
+REFUSALS = {
+    status: ResponseSpec(Problem, False, HTTPStatus(status).phrase, MEDIA_TYPE)
+    for status in (400, 401, 403, 404, 409, 410, 413, 429, 500, 502, 503, 504, 507)
+}
 
 
 def render(request: Request[Any, Any, Any], error: PurveyorError) -> BaseResponse[Any]:
