@@ -1,6 +1,7 @@
 """One rule of confirmation: what destroys data asks for the name, what interrupts asks y/N, and
 nobody is asked in vain."""
 
+import inspect
 import os
 import pty
 import subprocess
@@ -13,6 +14,7 @@ import click
 import click.testing
 import pytest
 
+from purveyor.exposed import Exposed
 from purveyor.program import cli
 from purveyor_hooks import BadInput
 
@@ -95,12 +97,19 @@ def names(code: CodeType) -> set[Any]:
     return found
 
 
-def code_of(command: click.Command) -> CodeType:
+def said_by(command: click.Command) -> set[Any]:
+    """What a command calls and says; of one that is made of a declaration, what that says."""
     function: Any = command.callback
     while hasattr(function, "__wrapped__"):
         function = function.__wrapped__
-    found: CodeType = function.__code__
-    return found
+    made_of = inspect.getclosurevars(function).nonlocals.get("exposed")
+    if isinstance(made_of, Exposed) and made_of.command is not None:
+        shape = made_of.command
+        asks = {"destroys": shape.destroys, "interrupts": shape.interrupts}
+        return {name for name, text in asks.items() if text} | {f"says {made_of.method}"}
+    found = names(function.__code__)
+    used = [function.__globals__.get(name) for name in found]
+    return found | {f"says {item.method}" for item in used if isinstance(item, Exposed)}
 
 
 def test_every_command_that_destroys_or_interrupts_asks_by_the_one_rule() -> None:
@@ -109,7 +118,7 @@ def test_every_command_that_destroys_or_interrupts_asks_by_the_one_rule() -> Non
         for words in (*DESTROY, *INTERRUPT)
     }
     for name, command in walk(cli):
-        said = names(code_of(command))
+        said = said_by(command)
         asks = bool({"destroys", "interrupts", "_purge"} & said)
         assert not {"confirm", "prompt"} & said or name in ("import", "apply"), (
             f"{name} asks by a rule of its own"
