@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from litestar import Request, Response, Router, get
+from litestar import MediaType, Request, Response, Router, get
 
 from purveyor.context import Core
 from purveyor.deployments import store as deployment_store
@@ -107,7 +107,12 @@ async def show_deployment(core: Core, project: str, number: int) -> DeploymentVi
     return (await _views(core, [await core.context.store.read(work)]))[0]
 
 
-@get("/{project:str}/deployments/{number:int}/log", guards=[own_project], opt={"reveals": "log"})
+@get(
+    "/{project:str}/deployments/{number:int}/log",
+    guards=[own_project],
+    media_type=MediaType.TEXT,
+    opt={"reveals": "log"},
+)
 async def deployment_log(core: Core, project: str, number: int) -> Response[str]:
     """What the deployment's container printed last; secrets of the environment masked."""
 
@@ -128,7 +133,7 @@ async def deployment_log(core: Core, project: str, number: int) -> Response[str]
             "The deployment has no container.", remedy="It only ran hooks, or it never came up."
         )
     lines = await core.context.engine.containers.log(record.container, lines=400)
-    return Response(redact.scrub("\n".join(lines), secrets), media_type="text/plain; charset=utf-8")
+    return Response(redact.scrub("\n".join(lines), secrets))
 
 
 router = Router(

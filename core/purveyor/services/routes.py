@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
-from litestar import Request, Response, Router, get, post
+from litestar import MediaType, Request, Response, Router, get, post
 from litestar.params import Parameter
 from litestar.response import Stream
 
@@ -173,7 +173,12 @@ async def reveal_service(request: Req, core: Core, reference: str) -> dict[str, 
     return await core.context.store.write(work)
 
 
-@get("/{reference:str}/logs", guards=[admin], opt={"reveals": "log"})
+@get(
+    "/{reference:str}/logs",
+    guards=[admin],
+    media_type=MediaType.TEXT,
+    opt={"reveals": "log"},
+)
 async def service_logs(
     request: Req,
     core: Core,
@@ -210,7 +215,7 @@ async def service_logs(
     # in a task of its own: the generators of an answer whose reader just goes away are closed in
     # any order, and fail
     assert core.workers is not None
-    return Stream(flow(core.workers, write), media_type="text/plain; charset=utf-8")
+    return Stream(flow(core.workers, write), media_type=MediaType.TEXT)
 
 
 @get("/{reference:str}/client", guards=[admin], opt={"reveals": "connection"})
