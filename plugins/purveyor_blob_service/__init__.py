@@ -10,103 +10,51 @@ from typing import Any
 import click
 
 import purveyor_s3
-from purveyor_hooks import Application, Binding, Exercise, Service, ServiceType, Variable, hookimpl
-from purveyor_s3 import (
-    backup,
-    bind,
-    browse,
-    census,
-    client,
-    container,
-    contents,
-    data_major,
-    download,
-    extract,
-    identity,
-    probes,
-    purge,
-    ready,
-    renew_certificate,
-    restore,
-    retell,
-    retire,
-    rotate,
-    rotate_administrator,
-    secrets,
-    unbind,
-    upgrade_plan,
-)
-
-# what the S3 plugin does for its own services it does for these
-__all__ = [
-    "backup",
-    "bind", "browse",
-    "census",
-    "client",
-    "container",
-    "contents",
-    "data_major", "download", "extract",
-    "identity",
-    "probes",
-    "purge",
-    "ready",
-    "renew_certificate",
-    "restore",
-    "retell",
-    "retire",
-    "rotate",
-    "rotate_administrator",
-    "secrets",
-    "unbind",
-    "upgrade_plan",
-]  # fmt: skip
+from purveyor_hooks import Application, Binding, Exercise, Service, ServiceType, Variable, bases
 
 
-@hookimpl
-def service_type() -> ServiceType:
-    return ServiceType(
-        name="blob",
-        label="Blob",
-        description="Files over HTTP, for the SDK and clients of @vercel/blob",
-        default_image="rustfs/rustfs:1.0.1",
-        color="#0e7490",
-        icon_url="/static/icons/blob.svg",
-        ports=purveyor_s3.flavours.PORTS,
-        naming=purveyor_s3.NAMING,
-        account_length=purveyor_s3.ACCOUNT_LENGTH,
-        numbered_accounts=True,
-        uses_api=True,
-        parameters=purveyor_s3.PARAMETERS,
-    )
+class Blob(purveyor_s3.Server, bases.Everyones):
+    """What the type does; the rest is as the S3 plugin does it for its own services."""
+
+    def service_type(self) -> ServiceType:
+        return ServiceType(
+            name="blob",
+            label="Blob",
+            description="Files over HTTP, for the SDK and clients of @vercel/blob",
+            default_image="rustfs/rustfs:1.0.1",
+            color="#0e7490",
+            icon_url="/static/icons/blob.svg",
+            ports=purveyor_s3.flavours.PORTS,
+            naming=purveyor_s3.NAMING,
+            account_length=purveyor_s3.ACCOUNT_LENGTH,
+            numbered_accounts=True,
+            uses_api=True,
+            parameters=purveyor_s3.PARAMETERS,
+        )
+
+    def environment(self, service: Service, binding: Binding) -> list[Variable]:
+        """The API under both names, and what `@vercel/blob` looks for."""
+        assert binding.api is not None
+        return [
+            *binding.api.variables(),
+            Variable(name="VERCEL_BLOB_API_URL", value=f"{binding.api.url}/api/vercel-blob"),
+            Variable(name="BLOB_READ_WRITE_TOKEN", value=binding.api.token, secret=True),
+        ]
+
+    def cli_commands(self) -> Sequence[click.Command]:
+        from purveyor_blob_service.cli import blob
+
+        return [blob]
+
+    def http_routes(self, app: Application) -> Sequence[Any]:
+        from purveyor_blob_service.routes import routers
+
+        return routers(app)
+
+    def exercise(self) -> Exercise:
+        from purveyor_blob_service.apps import Files
+
+        return Files()
 
 
-@hookimpl
-def environment(service: Service, binding: Binding) -> list[Variable]:
-    """The API under both names, and what `@vercel/blob` looks for."""
-    assert binding.api is not None
-    return [
-        *binding.api.variables(),
-        Variable(name="VERCEL_BLOB_API_URL", value=f"{binding.api.url}/api/vercel-blob"),
-        Variable(name="BLOB_READ_WRITE_TOKEN", value=binding.api.token, secret=True),
-    ]
-
-
-@hookimpl
-def cli_commands() -> Sequence[click.Command]:
-    from purveyor_blob_service.cli import blob
-
-    return [blob]
-
-
-@hookimpl
-def http_routes(app: Application) -> Sequence[Any]:
-    from purveyor_blob_service.routes import routers
-
-    return routers(app)
-
-
-@hookimpl
-def exercise() -> Exercise:
-    from purveyor_blob_service.apps import Files
-
-    return Files()
+plugin = Blob()

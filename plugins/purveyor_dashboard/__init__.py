@@ -8,11 +8,16 @@ JavaScript.
 from collections.abc import Sequence
 from typing import Any
 
-from purveyor_hooks import Application, hookimpl
+from purveyor_hooks import Application, bases
 
 
-@hookimpl
-def http_routes(app: Application) -> Sequence[Any]:
-    from purveyor_dashboard.routes import routers
+class Dashboard(bases.Everyones):
+    """Serves the pages."""
 
-    return routers(app)
+    def http_routes(self, app: Application) -> Sequence[Any]:
+        from purveyor_dashboard.routes import routers
+
+        return routers(app)
+
+
+plugin = Dashboard()

@@ -13,7 +13,7 @@ from purveyor_hooks import (
     DeployResult,
     Failed,
     Workshop,
-    hookimpl,
+    bases,
 )
 
 PAUSE = 0.1
@@ -21,36 +21,6 @@ SETTLE = 2.0  # an app that listens on nothing is up when it has stayed up for s
 LINGER = 0.3  # Docker's proxy accepts for an app that does not listen, and hangs up at once
 ANSWER_LIMIT = 5.0
 LINE = 256  # bytes of an answer's first line that are waited for
-
-
-@hookimpl
-async def deploy(deployment: Deployment, workshop: Workshop) -> DeployResult | None:
-    app = deployment.app
-    if app is None:
-        return None
-    name = await workshop.run(deployment, app)
-    seen = "it did not start"
-    with anyio.move_on_after(app.timeout):
-        started = monotonic()
-        while True:
-            state, health = await workshop.state(deployment)
-            if state in ("exited", "dead", "restarting") or health == "unhealthy":
-                words = " / ".join((await workshop.log(deployment, 8)).splitlines())
-                raise Failed(f"The app ended up {health or state}: {words or 'it printed nothing'}")
-            up, seen = await _is_up(
-                app, await workshop.address(deployment), health, monotonic() - started
-            )
-            if up:
-                address = await workshop.address(deployment)
-                return DeployResult(
-                    container=name, url=f"http://{address.host}:{address.port}" if address else ""
-                )
-            await anyio.sleep(PAUSE)
-    words = " / ".join((await workshop.log(deployment, 8)).splitlines())
-    raise DeadlineExceeded(
-        f"The app was not up within {app.timeout:.0f} s: {seen}. It printed: {words or 'nothing'}",
-        remedy="Give it longer (--timeout), or correct its port or health path.",
-    )
 
 
 async def _is_up(
@@ -104,3 +74,41 @@ async def _stays_open(address: Address) -> bool:
             except (anyio.EndOfStream, anyio.BrokenResourceError):
                 return False
     return True
+
+
+class Deploy(bases.Everyones):
+    """Runs an app's new container, and waits until it answers."""
+
+    async def deploy(self, deployment: Deployment, workshop: Workshop) -> DeployResult | None:
+        app = deployment.app
+        if app is None:
+            return None
+        name = await workshop.run(deployment, app)
+        seen = "it did not start"
+        with anyio.move_on_after(app.timeout):
+            started = monotonic()
+            while True:
+                state, health = await workshop.state(deployment)
+                if state in ("exited", "dead", "restarting") or health == "unhealthy":
+                    words = " / ".join((await workshop.log(deployment, 8)).splitlines())
+                    raise Failed(
+                        f"The app ended up {health or state}: {words or 'it printed nothing'}"
+                    )
+                up, seen = await _is_up(
+                    app, await workshop.address(deployment), health, monotonic() - started
+                )
+                if up:
+                    address = await workshop.address(deployment)
+                    return DeployResult(
+                        container=name,
+                        url=f"http://{address.host}:{address.port}" if address else "",
+                    )
+                await anyio.sleep(PAUSE)
+        words = " / ".join((await workshop.log(deployment, 8)).splitlines())
+        raise DeadlineExceeded(
+            f"The app was not up within {app.timeout:.0f} s: {seen}. It printed: {words or 'nothing'}",
+            remedy="Give it longer (--timeout), or correct its port or health path.",
+        )
+
+
+plugin = Deploy()

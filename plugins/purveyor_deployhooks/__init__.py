@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from purveyor_deployhooks import scripts
 from purveyor_deployhooks.outbox import Outbox
-from purveyor_hooks import Application, Core, Deployment, DeployResult, Event, hookimpl
+from purveyor_hooks import Application, Core, Deployment, DeployResult, Event, bases
 
 if TYPE_CHECKING:
     import click
@@ -21,14 +21,13 @@ FOLDER = "hooks"
 BEFORE, AFTER = "before-deploy", "after-deploy"
 
 
-class DeployHooks:
-    """The plugin: what it holds while the core runs."""
+class DeployHooks(bases.Everyones):
+    """Runs executables and sends webhooks, and holds the outbox while the core runs."""
 
     def __init__(self) -> None:
         self._core: Core | None = None
         self._outbox: Outbox | None = None
 
-    @hookimpl
     async def startup(self, core: Core) -> None:
         self._core = core
         self._outbox = Outbox(core)
@@ -40,12 +39,10 @@ class DeployHooks:
         core.start(self._outbox.deliver)
         core.start(self._outbox.forget)
 
-    @hookimpl
     async def shutdown(self) -> None:
         if self._outbox is not None:
             await self._outbox.close()
 
-    @hookimpl
     async def before_deploy(self, deployment: Deployment) -> str | None:
         """The first executable that ends badly refuses the deploy, with what it said last."""
         assert self._core is not None
@@ -55,7 +52,6 @@ class DeployHooks:
                 return f"{path.name}: {ended.refusal}"
         return None
 
-    @hookimpl
     async def after_deploy(self, deployment: Deployment, result: DeployResult | None) -> None:
         assert self._core is not None
         facts = {
@@ -65,7 +61,6 @@ class DeployHooks:
         }
         await scripts.run_all(self._core, self._core.folder(FOLDER) / AFTER, AFTER, facts)
 
-    @hookimpl
     async def on_event(self, event: Event) -> None:
         if self._core is not None:
             folder = self._core.folder(FOLDER) / event.type
@@ -74,13 +69,11 @@ class DeployHooks:
                 return
             await scripts.run_all(self._core, folder, event.type, scripts.plain(event))
 
-    @hookimpl
     def http_routes(self, app: Application) -> Sequence[Any]:
         from purveyor_deployhooks.routes import routers
 
         return routers(app, lambda: self._outbox)
 
-    @hookimpl
     def cli_commands(self) -> "Sequence[click.Command]":
         from purveyor_deployhooks.cli import webhook
 

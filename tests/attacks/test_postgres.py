@@ -17,10 +17,10 @@ import asyncpg
 import msgspec
 import pytest
 
-import purveyor_postgres as postgres
 from purveyor_hooks import Binding, Conflict, Image, RestoreOptions, Scope
 from purveyor_hooks.parts import PartWriter, read_parts
 from purveyor_postgres import counting
+from purveyor_postgres import plugin as postgres
 from purveyor_postgres.record import Server as Record
 from servers import Server, Stream, awaited
 from support import docker
@@ -436,7 +436,7 @@ async def test_a_project_of_before_is_handed_over_without_moving_a_table(
     await postgres.bind(server.service, server, msgspec.structs.replace(OF_BEFORE, password="p0"))
     old = await session(server, "p0", "shop_production")
     assert await old.fetchval("SELECT current_user") == "shop_production"
-    await postgres.rotate(server.service, server, BINDING, "p0", None)
+    await postgres.rotate(server.service, server, BINDING, "p0", "", None)
     assert (
         server.psql("SELECT relfilenode FROM pg_class WHERE relname = 't'", "shop_production")
         == before
@@ -494,7 +494,7 @@ async def test_a_thief_has_nothing_left_after_a_rotation(make: Callable[..., Ser
         in (await postgres.ready(server.service, server)).detail
     )
     await holding.execute("BEGIN; SET ROLE NONE; ALTER ROLE shop_production_1 SET work_mem = '5MB'")
-    await postgres.rotate(server.service, server, SECOND, "p1", None)
+    await postgres.rotate(server.service, server, SECOND, "p1", "", None)
     for thief in (quiet, holding):
         with pytest.raises(ENDED):
             await thief.execute("SELECT 1")
@@ -523,7 +523,7 @@ async def test_with_a_grace_both_work_and_the_server_itself_ends_the_old_one(
     await holding.execute("CREATE TABLE kept (x int); BEGIN; SET ROLE NONE")
     await holding.execute(f"ALTER ROLE {before.account} SET work_mem = '5MB'; COMMIT")
     now = datetime.now(UTC)
-    await postgres.rotate(server.service, server, SECOND, "p1", now + timedelta(hours=1))
+    await postgres.rotate(server.service, server, SECOND, "p1", "", now + timedelta(hours=1))
     assert (await postgres.ready(server.service, server)).detail == ""
     for opened in (
         await session(server, "p1", before.account),
@@ -531,7 +531,7 @@ async def test_with_a_grace_both_work_and_the_server_itself_ends_the_old_one(
         holding,
     ):
         await opened.execute("INSERT INTO kept VALUES (1)")
-    await postgres.rotate(server.service, server, SECOND, "p1", now - timedelta(hours=1))
+    await postgres.rotate(server.service, server, SECOND, "p1", "", now - timedelta(hours=1))
     # as a restore does, say: it ends nothing before its time
     await postgres.bind(server.service, server, SECOND)
     with pytest.raises(asyncpg.InvalidPasswordError):

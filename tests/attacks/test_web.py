@@ -41,8 +41,8 @@ from purveyor_dashboard.pages import Pages
 from purveyor_hooks import EngineUnavailable
 
 WEB = [
-    EntryPoint(name="dashboard", value="purveyor_dashboard", group="purveyor"),
-    EntryPoint(name="kv", value="purveyor_kv_service", group="purveyor"),
+    EntryPoint(name="dashboard", value="purveyor_dashboard:plugin", group="purveyor"),
+    EntryPoint(name="kv", value="purveyor_kv_service:plugin", group="purveyor"),
 ]
 ON_FAKE = pytest.mark.anyio
 GATEWAY = "10.9.0.1"

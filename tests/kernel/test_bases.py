@@ -1,6 +1,8 @@
 """The hooks as methods of typed classes: the same ones as in the specs, checked by mypy, taken as
 functions are."""
 
+import ast
+import importlib
 import inspect
 import logging
 import os
@@ -16,6 +18,7 @@ from purveyor.kernel.logs import make_logger
 from purveyor.kernel.plugins.registry import Plugin, Registry
 from purveyor.kernel.plugins.validation import TOGETHER, specifications
 from purveyor_hooks import bases
+from purveyor_hooks.elsewhere import ELSEWHERE
 from purveyor_hooks.markers import DEPRECATED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -184,5 +187,60 @@ def test_mypy_finds_a_method_that_does_not_fit(
     done = subprocess.run(
         [sys.executable, "-m", "mypy", *options, "--config-file=", "acme.py"],
         capture_output=True, text=True, cwd=tmp_path, env=environment,
+    )  # fmt: skip
+    assert told in done.stdout, done.stdout + done.stderr
+
+
+def called_with_types() -> str:
+    """A module that calls each hook of a bundled plugin that stands elsewhere, with what the method
+    of its name is given, and answers what that answers."""
+    source = Path(bases.__file__).read_text()
+    methods = {
+        node.name: node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    lines, rooms = [source[source.index("import ") : source.index("class Plugin")]], set()
+    registry = Registry(make_logger(logging.CRITICAL))
+    registry.load()
+    for plugin in registry.plugins:
+        if plugin.distribution != "purveyor":
+            continue
+        held = registry.module(plugin.name)
+        assert isinstance(held, bases.Plugin), f"{plugin.name} is none of the typed classes"
+        for hook in plugin.hooks:
+            room = getattr(getattr(held, hook), ELSEWHERE, "").partition(":")[0]
+            if not room:
+                continue
+            rooms.add(room)
+            method = methods[hook]
+            function = getattr(importlib.import_module(room), hook)
+            takes = inspect.signature(function).parameters
+            given = [item for item in method.args.kwonlyargs if item.arg in takes]
+            waits = isinstance(method, ast.AsyncFunctionDef)
+            assert method.returns is not None
+            lines += [
+                f"{'async ' * waits}def {plugin.name}_{hook}("
+                f"{', '.join(ast.unparse(item) for item in given)}"
+                f") -> {ast.unparse(method.returns).strip(chr(39))}:",
+                f"    return {'await ' * waits}{room}.{hook}("
+                f"{', '.join(f'{item.arg}={item.arg}' for item in given)})",
+            ]
+    assert len(rooms) > 20
+    return "\n".join([*(f"import {room}" for room in sorted(rooms)), *lines])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"), [("", "", "Success"), ("-> Health", "-> bool", "Health")]
+)
+def test_mypy_finds_nothing_in_bundled_hooks_that_stand_elsewhere(
+    old: str, new: str, told: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("mypy", reason="other Pythons are without the tools")
+    text = called_with_types()
+    (tmp_path / "called.py").write_text(text.replace(old, new) if old else text)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--follow-imports=silent", tmp_path / "called.py"],
+        capture_output=True, text=True, cwd=ROOT, env={**os.environ, "MYPYPATH": str(tmp_path)},
     )  # fmt: skip
     assert told in done.stdout, done.stdout + done.stderr

@@ -340,7 +340,7 @@ def test_plugins_that_cannot_be_taken_are_listed_with_their_error_and_the_rest_r
 def test_an_entry_point_that_does_not_import_stops_nobody() -> None:
     registry = Registry(LOGGER)
     broken = EntryPoint(name="broken", value="no_such_module_anywhere", group="purveyor")
-    fine = EntryPoint(name="redis", value="purveyor_redis", group="purveyor")
+    fine = EntryPoint(name="redis", value="purveyor_redis:plugin", group="purveyor")
     registry.load([broken, fine])
     assert "ModuleNotFoundError" in reports(registry)["broken"]
     assert reports(registry)["redis"] == ""

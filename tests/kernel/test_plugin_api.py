@@ -16,16 +16,16 @@ PLUGIN = '''
 import click
 from litestar import Request, Router, get
 
-import purveyor_redis
 from purveyor_hooks import FOR_APPS, ServiceType, Variable, hookimpl
 from purveyor_redis import accounts, server
+from purveyor_redis import plugin as redis
 
 container = hookimpl(lambda service: server.container(service))
 
 
 @hookimpl
 def service_type():
-    kind = purveyor_redis.service_type()
+    kind = redis.service_type()
     return ServiceType(
         name="echo", label="Echo", description="", default_image="purveyor-test/redis:8.0",
         parameters=[item for item in kind.parameters if item.name != "channels"],

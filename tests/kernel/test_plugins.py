@@ -20,9 +20,9 @@ from pathlib import Path
 import click
 from litestar import get
 
-import purveyor_redis
 from purveyor_hooks import ServiceType, Variable, hookimpl
 from purveyor_redis import accounts, server
+from purveyor_redis import plugin as redis
 
 NOTES = Path(os.environ["NOTES"])
 
@@ -34,7 +34,7 @@ def note(*words):
 
 @hookimpl
 def service_type():
-    kind = purveyor_redis.service_type()
+    kind = redis.service_type()
     return ServiceType(
         name="memo", label="Memo", description="", default_image="purveyor-test/redis:8.0",
         parameters=kind.parameters, ports=kind.ports, slots=kind.slots,

@@ -79,16 +79,23 @@ def test_a_default_image_without_a_version_says_that_the_whole_image_is_needed(
 
 
 def test_the_servers_versions_are_read_from_the_tag_and_never_from_a_port() -> None:
-    from purveyor_mongodb import data_major as mongodb
-    from purveyor_postgres import data_major as postgres
+    from purveyor_mongodb import plugin as mongodb
+    from purveyor_postgres import plugin as postgres
     from purveyor_redis import upgrades
 
     def at(reference: str) -> Image:
         return Image(reference=reference)
 
     told = ("p", "pgvector:0.8.1-pg18", "p:pg17", "p:16.4-x")
-    assert [postgres(at(f"host:5000/{name}")) for name in told] == ["", "18", "17", "16"]
-    assert [mongodb(at(f"host:27017/{name}")) for name in ("m", "m:8.0", "m:v7.0.1")] == [
+    assert [postgres.data_major(at(f"host:5000/{name}"), {}) for name in told] == [
+        "",
+        "18",
+        "17",
+        "16",
+    ]
+    assert [
+        mongodb.data_major(at(f"host:27017/{name}"), {}) for name in ("m", "m:8.0", "m:v7.0.1")
+    ] == [
         "",
         "8.0",
         "7.0",

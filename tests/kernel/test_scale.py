@@ -41,7 +41,7 @@ FOUR = Amounts(
     services=240, projects=777, operations=1_200, events=3_600, backups=14_400, looks=12, crowd=60
 )
 DASHBOARD = [
-    EntryPoint(name="dashboard", value="purveyor_dashboard", group="purveyor"),
+    EntryPoint(name="dashboard", value="purveyor_dashboard:plugin", group="purveyor"),
     EntryPoint(name="deployhooks", value="purveyor_deployhooks:plugin", group="purveyor"),
 ]
 SERVICES = "/api/external-services"

@@ -13,8 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import purveyor_postgres
-import purveyor_redis
 from purveyor.kernel import naming as names
 from purveyor.kernel import redact
 from purveyor.projects import naming as project_naming
@@ -24,9 +22,11 @@ from purveyor.settings import Settings
 from purveyor.settings import load as load_settings
 from purveyor_hooks import BadInput, Binding, Image, Naming, Scope, Service, ServiceType, Variable
 from purveyor_postgres import accounts
+from purveyor_postgres import plugin as postgres
+from purveyor_redis import plugin as redis
 
-POSTGRES: ServiceType = purveyor_postgres.service_type()
-REDIS: ServiceType = purveyor_redis.service_type()
+POSTGRES: ServiceType = postgres.service_type()
+REDIS: ServiceType = redis.service_type()
 NAMING = Naming(separator="_", limit=63)
 BUCKET = Naming(separator="-", limit=63, minimum=3)
 slugs = st.text(string.ascii_lowercase + string.digits + "-", min_size=1, max_size=40)
@@ -128,7 +128,7 @@ def test_what_does_not_say_has_what_was_before_the_parameter() -> None:
     assert fresh(REDIS)["channels"] == "open"
     assert parameters.for_imported_service(REDIS, {})["channels"] == "divided"
     before = {name: value for name, value in fresh(REDIS).items() if name != "channels"}
-    assert purveyor_redis.data_major(Image(reference="redis:8"), before) == ""
+    assert redis.data_major(Image(reference="redis:8"), before) == ""
     assert parameters.changed(REDIS, Settings(), before, {"channels": "divided"}, set())
     with pytest.raises(BadInput):
         parameters.changed(REDIS, Settings(), before, {"channels": "open"}, set())
@@ -146,7 +146,7 @@ def test_what_does_not_say_has_what_was_before_the_parameter() -> None:
 def test_what_is_said_of_a_redis_is_true_of_it(
     changes: dict[str, Any], told: tuple[str, ...]
 ) -> None:
-    found = purveyor_redis.notes(msgspec.structs.replace(service(REDIS), slug="cache", **changes))
+    found = redis.notes(msgspec.structs.replace(service(REDIS), slug="cache", **changes))
     assert len(found) == len(told)
     assert all(part in note for part, note in zip(told, found, strict=True)), found
 
@@ -211,14 +211,12 @@ def test_a_version_chooses_the_tag(version: str, image: str) -> None:
 def test_the_major_of_an_image_is_told_from_itself(
     reference: str, environment: dict[str, str], major: str
 ) -> None:
-    assert (
-        purveyor_postgres.data_major(Image(reference=reference, environment=environment)) == major
-    )
+    assert postgres.data_major(Image(reference=reference, environment=environment), {}) == major
 
 
 def test_an_image_whose_major_cannot_be_told_is_refused() -> None:
     with pytest.raises(BadInput) as caught:
-        purveyor_postgres.data_major(Image(reference="own:latest", id="sha256:1"))
+        postgres.data_major(Image(reference="own:latest", id="sha256:1"), {})
     assert "docker_image" in caught.value.errors
 
 
@@ -250,9 +248,7 @@ def binding(**changes: Any) -> Binding:
 
 
 def test_the_variables_are_those_of_the_contract() -> None:
-    found = [
-        variable.name for variable in purveyor_postgres.environment(service(POSTGRES), binding())
-    ]
+    found = [variable.name for variable in postgres.environment(service(POSTGRES), binding())]
     assert found == [
         "POSTGRES_URL",
         "POSTGRES_HOST",
@@ -263,7 +259,7 @@ def test_the_variables_are_those_of_the_contract() -> None:
         "POSTGRES_PASSWORD",
         "DATABASE_URL",
     ]
-    found = [variable.name for variable in purveyor_redis.environment(service(REDIS), binding())]
+    found = [variable.name for variable in redis.environment(service(REDIS), binding())]
     assert found == [
         "REDIS_URL",
         "REDIS_HOST",
@@ -276,7 +272,7 @@ def test_the_variables_are_those_of_the_contract() -> None:
 
 @given(st.text(min_size=1, max_size=40).filter(lambda text: text.isprintable()))
 def test_any_password_survives_its_url(password: str) -> None:
-    for plugin, kind in ((purveyor_postgres, POSTGRES), (purveyor_redis, REDIS)):
+    for plugin, kind in ((postgres, POSTGRES), (redis, REDIS)):
         url = plugin.environment(service(kind), binding(password=password))[0].value
         parts = urlsplit(url)
         assert unquote(parts.password or "") == password
@@ -286,7 +282,7 @@ def test_any_password_survives_its_url(password: str) -> None:
 def test_a_container_s_description_is_the_same_each_time_and_holds_no_secret_in_its_environment() -> (
     None
 ):
-    for plugin, kind in ((purveyor_postgres, POSTGRES), (purveyor_redis, REDIS)):
+    for plugin, kind in ((postgres, POSTGRES), (redis, REDIS)):
         spec = plugin.container(service(kind, password="s3cret-word"))
         assert spec == plugin.container(service(kind, password="s3cret-word"))
         assert "s3cret-word" not in repr((spec.command, spec.entrypoint, spec.environment))
@@ -294,7 +290,7 @@ def test_a_container_s_description_is_the_same_each_time_and_holds_no_secret_in_
 
 @pytest.mark.parametrize("major", ["15", "16", "17", "18"])
 def test_every_major_has_the_one_layout(major: str) -> None:
-    spec = purveyor_postgres.container(service(POSTGRES, major))
+    spec = postgres.container(service(POSTGRES, major))
     assert spec.mount is not None
     assert spec.mount.target == "/var/lib/postgresql"
     assert spec.environment["PGDATA"] == f"/var/lib/postgresql/{major}/docker"

@@ -26,9 +26,9 @@ import anyio
 import msgspec
 
 import purveyor_hooks as ph
-import purveyor_redis as sound
 from purveyor_hooks import Census, Conflict, Health, Mount, Variable, hookimpl
 from purveyor_redis import accounts, server, snapshot
+from purveyor_redis import plugin as sound
 from purveyor_redis.apps import Keys
 
 HOOKS = ["ready", "identity", "bind", "unbind", "purge", "environment", "container", "census", "backup", "restore", "rotate",

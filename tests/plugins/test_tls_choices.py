@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-import purveyor_mongodb
-import purveyor_s3
 from purveyor_hooks import BadInput, Binding, FoundContainer, Image, Scope, Service, Tls
 from purveyor_hooks.certificates import AUTHORITIES
+from purveyor_mongodb import plugin as mongodb
+from purveyor_s3 import plugin as s3
 
 pytestmark = pytest.mark.anyio
 BINDING = Binding(
@@ -40,13 +40,13 @@ def service(kind: str, image: str, *, tls: bool = True, **given: Any) -> Service
 
 
 def variables(found: Service) -> dict[str, str]:
-    plugin = {"mongodb": purveyor_mongodb, "s3": purveyor_s3}[found.service_type]
+    plugin = {"mongodb": mongodb, "s3": s3}[found.service_type]
     return {item.name: item.value for item in plugin.environment(found, BINDING)}
 
 
 async def retold(found: Service) -> dict[str, Any]:
     """What is told by the container that was made of a service."""
-    plugin = {"mongodb": purveyor_mongodb, "s3": purveyor_s3}[found.service_type]
+    plugin = {"mongodb": mongodb, "s3": s3}[found.service_type]
     spec = plugin.container(found)
     made = FoundContainer(
         id="1",
@@ -72,7 +72,7 @@ async def test_mongodbs_address_asks_for_tls_where_plain_text_is_refused(mode: s
     assert found["MONGODB_URL"].endswith(f"&tls=true&tlsCAFile={AUTHORITIES}") == demanded
     assert ("tls" in found["MONGODB_URL"]) == demanded
     assert (found["MONGODB_CA_CERT"], found["MONGODB_CA_PEM"]) == (AUTHORITIES, "PEM")
-    spec = purveyor_mongodb.container(made)
+    spec = mongodb.container(made)
     mode_of = spec.command[spec.command.index("--tlsMode") + 1]
     assert mode_of == ("requireTLS" if demanded else "allowTLS")
     assert (await retold(made))["ssl_mode"] == ("require" if demanded else "disable")
@@ -89,7 +89,7 @@ async def test_s3_is_https_where_it_was_chosen(image: str) -> None:
         found = variables(made)
         assert found["S3_ENDPOINT"] == found["AWS_ENDPOINT_URL"] == f"{scheme}://purveyor-x:9000"
         assert ("S3_CA_CERT" in found) == (chosen == "on")
-        wanted = purveyor_s3.container(made).certificate
+        wanted = s3.container(made).certificate
         assert (wanted is not None) == (chosen == "on")
         # MinIO takes no key's file with a certificate in it
         assert wanted is None or wanted.chain
@@ -100,8 +100,8 @@ async def test_s3_is_https_where_it_was_chosen(image: str) -> None:
 
 def test_seaweedfs_is_given_no_certificate_and_says_why() -> None:
     made = service("s3", "seaweedfs:4")
-    assert purveyor_s3.container(made).certificate is None
+    assert s3.container(made).certificate is None
     made.parameters["tls"] = "on"
     with pytest.raises(BadInput, match="only hours later") as caught:
-        purveyor_s3.container(made)
+        s3.container(made)
     assert set(caught.value.errors) == {"tls"}

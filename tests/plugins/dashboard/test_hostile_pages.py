@@ -19,7 +19,7 @@ from purveyor.kernel.api.refusals import Buckets
 from purveyor.kernel.api.server import listen_local, serving
 
 pytestmark = pytest.mark.anyio
-DASHBOARD = EntryPoint(name="dashboard", value="purveyor_dashboard", group="purveyor")
+DASHBOARD = EntryPoint(name="dashboard", value="purveyor_dashboard:plugin", group="purveyor")
 
 
 @asynccontextmanager

@@ -14,10 +14,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-import purveyor_postgres as postgres
 from purveyor_hooks import Census, Failed, Image, NotFound, RestoreOptions
 from purveyor_hooks.parts import PartWriter
 from purveyor_postgres import counting, dump, logins
+from purveyor_postgres import plugin as postgres
 from purveyor_postgres.record import read_inside
 from purveyor_postgres.server import connection
 from servers import Server, Stream, awaited

@@ -13,9 +13,9 @@ import pytest
 import redis
 
 import everything_redis
-import purveyor_redis
 from purveyor.kernel.db.secrets import open_secrets
 from purveyor_hooks import FoundContainer, Image, Service
+from purveyor_redis import plugin
 from support import REDIS, Stage, docker, eventually
 
 pytestmark = pytest.mark.fortnightly
@@ -448,20 +448,17 @@ def test_what_a_container_tells_of_the_service_whose_record_was_lost() -> None:
     service = Service(
         id=1, name="queue", slug="queue", service_type="redis",
         parameters={**parameters, "password": "x"}, secrets={},
-        image=image, host="queue", major=purveyor_redis.data_major(image, parameters),
+        image=image, host="queue", major=plugin.data_major(image, parameters),
     )  # fmt: skip
-    made = purveyor_redis.container(service)
+    made = plugin.container(service)
     files = {item.path: item.content for item in made.files}
     found = FoundContainer(id="1", name="queue", image=image, running=True, ports=())
 
     async def read(path: str) -> str | None:
         return files.get(path)
 
-    told = anyio.run(purveyor_redis.retell, found, read).parameters
+    told = anyio.run(plugin.retell, found, read).parameters
     assert {name: told[name] for name in parameters} == parameters
-    assert purveyor_redis.data_major(image, told) == service.major
+    assert plugin.data_major(image, told) == service.major
     del files["/etc/purveyor/project.conf"]
-    assert (
-        purveyor_redis.data_major(image, anyio.run(purveyor_redis.retell, found, read).parameters)
-        == ""
-    )
+    assert plugin.data_major(image, anyio.run(plugin.retell, found, read).parameters) == ""

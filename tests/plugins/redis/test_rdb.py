@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import purveyor_redis
 from purveyor_hooks import BadInput, NotFound
 from purveyor_hooks.parts import PartWriter
+from purveyor_redis import plugin as redis
 from purveyor_redis.rdb import (
     CHECKSUM,
     HEAD,
@@ -267,14 +267,12 @@ async def _backup(data: bytes) -> Bytes:
 def test_one_database_is_extracted_and_others_are_not_found() -> None:
     async def work() -> None:
         stream, found = await _backup(golden("redis-7.0")[:-MARK]), Bytes()
-        await purveyor_redis.extract(stream, "db5", found)
+        await redis.extract(stream, "db5", found)
         assert read(found.found).lasting == {5: 1}
         for name in ("db9", "nothing", "", "db99999999999999"):
             with pytest.raises(NotFound):
-                await purveyor_redis.extract(stream, name, Bytes())
+                await redis.extract(stream, name, Bytes())
         with pytest.raises(BadInput, match="cut off"):
-            await purveyor_redis.extract(
-                await _backup(golden("redis-7.0")[:30_000]), "db0", Bytes()
-            )
+            await redis.extract(await _backup(golden("redis-7.0")[:30_000]), "db0", Bytes())
 
     anyio.run(work)

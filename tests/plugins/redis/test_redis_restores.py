@@ -14,7 +14,6 @@ import redis
 import structlog
 
 import everything_redis
-import purveyor_redis
 from purveyor_hooks import (
     Address,
     BadInput,
@@ -29,7 +28,7 @@ from purveyor_hooks import (
     certificates,
 )
 from purveyor_hooks.parts import PartWriter
-from purveyor_redis import server
+from purveyor_redis import plugin, server
 from purveyor_redis.beside import Beside
 from purveyor_redis.rdb import CHECKSUM, Op, Reader
 from purveyor_redis.snapshot import proof
@@ -132,16 +131,14 @@ class Place(msgspec.Struct):
 
     def backup(self) -> tuple[Bytes, Any]:
         stream = Bytes()
-        return stream, anyio.run(
-            lambda: purveyor_redis.backup(self.service, self.access, stream, None)
-        )
+        return stream, anyio.run(lambda: plugin.backup(self.service, self.access, stream, None))
 
     def restore(self, stream: Bytes, **options: Any) -> tuple[Finding, ...]:
         given = RestoreOptions(**options)
-        return anyio.run(lambda: purveyor_redis.restore(self.service, self.access, stream, given))
+        return anyio.run(lambda: plugin.restore(self.service, self.access, stream, given))
 
     def census(self) -> Any:
-        return anyio.run(lambda: purveyor_redis.census(self.service, self.access, None))
+        return anyio.run(lambda: plugin.census(self.service, self.access, None))
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +161,7 @@ def place(make_stage: Callable[..., Stage]) -> Iterator[Callable[..., Place]]:
             image=Image(reference=image),
             host="127.0.0.1", imported=imported,
         )  # fmt: skip
-        spec = purveyor_redis.container(service)
+        spec = plugin.container(service)
         full = f"{stage.namespace}-{name}"
         docker("create", "--name", full, "-p", f"127.0.0.1:{port}:6379", image, *spec.command)
         made.append(full)
@@ -192,7 +189,7 @@ def place(make_stage: Callable[..., Stage]) -> Iterator[Callable[..., Place]]:
 
         eventually(answers)
         if not imported:
-            anyio.run(lambda: purveyor_redis.identity(service, found.access, True))
+            anyio.run(lambda: plugin.identity(service, found.access, True))
         return found
 
     yield make
@@ -201,7 +198,7 @@ def place(make_stage: Callable[..., Stage]) -> Iterator[Callable[..., Place]]:
 
 
 def mark(place: Place) -> str:
-    return anyio.run(lambda: purveyor_redis.identity(place.service, place.access, False))
+    return anyio.run(lambda: plugin.identity(place.service, place.access, False))
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +251,7 @@ def test_one_that_was_broken_off_begins_anew(source: Place, target: Place) -> No
 
     async def break_off(seconds: float) -> None:
         with anyio.move_on_after(seconds):
-            await purveyor_redis.restore(target.service, target.access, stream, RestoreOptions())
+            await plugin.restore(target.service, target.access, stream, RestoreOptions())
 
     for seconds in (0.2, 0.5, 0.8):
         anyio.run(break_off, seconds)
