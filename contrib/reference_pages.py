@@ -27,8 +27,8 @@ from purveyor.asgi import create_api  # noqa: E402
 from purveyor.docker import Labels  # noqa: E402
 from purveyor.kernel.events import catalog  # noqa: E402
 from purveyor.kernel.logs import make_logger  # noqa: E402
-from purveyor.kernel.plugins.registry import Registry  # noqa: E402
 from purveyor.program import COMMANDS, cli  # noqa: E402
+from purveyor.providers.registry import ProviderRegistry  # noqa: E402
 from purveyor.settings import Settings  # noqa: E402
 from purveyor_hooks import Api, Binding, Image, Scope, Service, ServiceType, Variable, errors, specs  # noqa: E402
 
@@ -44,7 +44,7 @@ def pages() -> dict[str, str]:
     """Every generated page by the name of its file."""
     if stale():
         sys.exit(STALE)
-    registry = Registry(make_logger(logging.ERROR))
+    registry = ProviderRegistry(make_logger(logging.ERROR))
     registry.load()
     return {
         "api.md": api(description()),
@@ -481,7 +481,7 @@ def error_codes() -> str:
 # ---------------------------------------------------------------- service types and their variables
 
 
-def service_types(registry: Registry) -> str:
+def service_types(registry: ProviderRegistry) -> str:
     lines = [
         "`purveyor types TYPE` prints the same for what is installed, third-party types included.",
         "",
@@ -519,7 +519,7 @@ def _default(item: Any, kind: ServiceType) -> str:
     )
 
 
-def injected(registry: Registry) -> dict[str, list[Variable]]:
+def injected(registry: ProviderRegistry) -> dict[str, list[Variable]]:
     """The variables of each type, for a project `shop` and its environment `production`."""
     found = {}
     for kind in registry.kinds:
@@ -546,7 +546,7 @@ def _example(item: Any) -> Any:
     return item.default
 
 
-def variables(registry: Registry) -> str:
+def variables(registry: ProviderRegistry) -> str:
     lines = [
         "What a link injects, with the values that a project `shop` gets in its environment "
         "`production` from a service `main`.",

@@ -71,7 +71,7 @@ from purveyor.kernel.operations.immediate import Changed
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.operation import Key
 from purveyor.kernel.operations.resumption import Resumption
-from purveyor.kernel.plugins.registry import Plugin, Registry
+from purveyor.kernel.plugins.registry import Plugin
 from purveyor.kernel.subjects import Subject, Subjects
 from purveyor.kernel.supervisor import Supervisor
 from purveyor.migrations import migrations
@@ -88,6 +88,7 @@ from purveyor.projects.operations.projects import CreateProject, DeleteProject
 from purveyor.projects.operations.remove_database import RemoveDatabase
 from purveyor.projects.operations.rotate import Rotate
 from purveyor.projects.service_links import ProjectLinks
+from purveyor.providers.registry import ProviderRegistry
 from purveyor.recovery import document
 from purveyor.recovery.controller import Recovery
 from purveyor.recovery.copier import StateCopies
@@ -491,7 +492,7 @@ async def built(
             engine = make_engine(settings.namespace, marks)
             try:
                 await engine.require_here()
-                registry = Registry(logger)
+                registry = ProviderRegistry(logger)
                 registry.load(plugins)
                 yield App(
                     Context(

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 from purveyor.docker.protocols import Engine
 from purveyor.kernel import core
 from purveyor.kernel.parts import Kernel
+from purveyor.providers.registry import ProviderRegistry
 from purveyor.settings import Settings
 
 
@@ -15,6 +16,7 @@ class Context(Kernel):
     """The parts that every operation of a feature needs."""
 
     settings: Settings
+    registry: ProviderRegistry
     engine: Engine
 
     @property

@@ -29,9 +29,10 @@ from purveyor.kernel.logs import make_logger
 from purveyor.kernel.operations import SECRET, OperationType, Plan, Runner, Step, Target, by_hand
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
-from purveyor.kernel.plugins.registry import Plugin, Registry
+from purveyor.kernel.plugins.registry import Plugin
 from purveyor.kernel.supervisor import Supervisor
 from purveyor.migrations import migrations
+from purveyor.providers.registry import ProviderRegistry
 from purveyor.services import samples
 from purveyor.services.handle import ServiceHandle
 from purveyor_hooks import (
@@ -277,8 +278,8 @@ async def test_a_follower_that_lags_behind_the_ring_misses_nothing(store: Store)
 # ---------------------------------------------------------------- registry
 
 
-def registry_of(**modules: Any) -> Registry:
-    registry = Registry(LOGGER)
+def registry_of(**modules: Any) -> ProviderRegistry:
+    registry = ProviderRegistry(LOGGER)
     for name, module in modules.items():
         registry.register(module, Plugin(name=name))
     return registry
@@ -305,7 +306,7 @@ def kind(name: str = "thing") -> ServiceType:
     )
 
 
-def reports(registry: Registry) -> dict[str, str]:
+def reports(registry: ProviderRegistry) -> dict[str, str]:
     return {plugin.name: plugin.error for plugin in registry.plugins}
 
 
@@ -338,7 +339,7 @@ def test_plugins_that_cannot_be_taken_are_listed_with_their_error_and_the_rest_r
 
 
 def test_an_entry_point_that_does_not_import_stops_nobody() -> None:
-    registry = Registry(LOGGER)
+    registry = ProviderRegistry(LOGGER)
     broken = EntryPoint(name="broken", value="no_such_module_anywhere", group="purveyor")
     fine = EntryPoint(name="redis", value="purveyor_redis:plugin", group="purveyor")
     registry.load([broken, fine])
@@ -431,9 +432,9 @@ class Walk(OperationType):
 
 
 async def run(
-    store: Store, kind: OperationType, registry: Registry | None = None, word: str = ""
+    store: Store, kind: OperationType, registry: ProviderRegistry | None = None, word: str = ""
 ) -> OperationRecord:
-    runner = Runner(store, registry or Registry(LOGGER), LOGGER, {kind.name: kind})
+    runner = Runner(store, registry or ProviderRegistry(LOGGER), LOGGER, {kind.name: kind})
     async with anyio.create_task_group() as group:
         runner.attach(group)
         handle = await runner.submit(kind, Nothing(word=word), "test")
@@ -493,7 +494,7 @@ async def test_bad_input_leaves_no_operation(store: Store) -> None:
 
 async def test_a_plan_changes_nothing(store: Store) -> None:
     kind = Walk()
-    plan = await Runner(store, Registry(LOGGER), LOGGER, {}).plan(kind, Nothing(word="x"))
+    plan = await Runner(store, ProviderRegistry(LOGGER), LOGGER, {}).plan(kind, Nothing(word="x"))
     assert (plan.subject, plan.steps) == ("x", ["one", "two", "three"])
     assert kind.trail == []
     assert (await store.read(operations.listed)).total == 0
@@ -546,7 +547,7 @@ def test_what_owners_choose_is_marked_secret_in_every_verb(kind: type[OperationT
 
 async def test_a_second_operation_on_the_same_service_waits_for_the_first(store: Store) -> None:
     kind = Walk()
-    runner = Runner(store, Registry(LOGGER), LOGGER, {kind.name: kind})
+    runner = Runner(store, ProviderRegistry(LOGGER), LOGGER, {kind.name: kind})
     async with anyio.create_task_group() as group:
         runner.attach(group)
         for _ in range(2):
@@ -570,7 +571,7 @@ async def test_an_unfinished_operation_is_finished_or_undone_at_the_next_start(
 
     number = await store.write(before)
     kind = Walk()
-    runner = Runner(store, Registry(LOGGER), LOGGER, {kind.name: kind})
+    runner = Runner(store, ProviderRegistry(LOGGER), LOGGER, {kind.name: kind})
     async with anyio.create_task_group() as group:
         runner.attach(group)
         await runner.recover()
@@ -595,7 +596,7 @@ async def test_of_two_that_were_left_on_one_target_the_later_says_which_it_waits
         await store.write(partial(insert, verb=verb)) for verb in ("lost", "walk", "walk")
     ]
     kind = Walk()
-    runner = Runner(store, Registry(LOGGER), LOGGER, {kind.name: kind})
+    runner = Runner(store, ProviderRegistry(LOGGER), LOGGER, {kind.name: kind})
     async with anyio.create_task_group() as group:
         runner.attach(group)
         with anyio.fail_after(5):
@@ -650,7 +651,7 @@ async def test_a_fault_at_the_very_end_fails_its_caller_and_nobody_else(store: S
     operation = await run(store, Stumbles())
     assert operation.state == "running", "it is gone on with at the next start"
     kind = Walk()
-    runner = Runner(store, Registry(LOGGER), LOGGER, {kind.name: kind})
+    runner = Runner(store, ProviderRegistry(LOGGER), LOGGER, {kind.name: kind})
     async with anyio.create_task_group() as group:
         runner.attach(group)
         await runner.recover()

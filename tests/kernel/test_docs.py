@@ -20,8 +20,9 @@ from distributions import PARTS
 from purveyor.app import OPERATION_TYPES
 from purveyor.clients.declarative import Declared
 from purveyor.kernel.logs import make_logger
-from purveyor.kernel.plugins.registry import Plugin, Registry
+from purveyor.kernel.plugins.registry import Plugin
 from purveyor.program import COMMANDS, cli
+from purveyor.providers.registry import ProviderRegistry
 from purveyor.services.handle import ServiceHandle
 from purveyor.settings import Settings
 from purveyor_hooks import Image, Service
@@ -405,7 +406,7 @@ def guide() -> ModuleType:
 def test_the_guide_has_an_example_for_each_hook_and_the_contract_takes_them(
     guide: ModuleType,
 ) -> None:
-    registry, plugin = Registry(make_logger(logging.ERROR)), Plugin(name="hello")
+    registry, plugin = ProviderRegistry(make_logger(logging.ERROR)), Plugin(name="hello")
     registry.register(guide, plugin)
     assert plugin.error == ""
     assert {f"## {hook}" for hook in plugin.hooks} == set(
@@ -414,7 +415,7 @@ def test_the_guide_has_an_example_for_each_hook_and_the_contract_takes_them(
 
 
 def test_the_pure_hooks_of_the_guide_answer_what_the_contract_asks_for(guide: ModuleType) -> None:
-    registry = Registry(make_logger(logging.ERROR))
+    registry = ProviderRegistry(make_logger(logging.ERROR))
     registry.register(guide, Plugin(name="hello"))
     service = Service(
         id=1, name="main", slug="main", service_type="hello",

@@ -18,7 +18,8 @@ import pytest
 from attacks.told import attack
 from purveyor.distributions import content, wheels
 from purveyor.kernel.logs import make_logger
-from purveyor.kernel.plugins.registry import GROUP, Registry
+from purveyor.kernel.plugins.registry import GROUP
+from purveyor.providers.registry import ProviderRegistry
 from purveyor_hooks import BadInput, ServiceType, hookimpl
 
 INFO = "quiet_plugin-1.0.dist-info"
@@ -304,7 +305,7 @@ FIRST: Any = First()
     honest="the bundled ones are loaded",
 )
 def test_no_plugin_takes_a_bundled_ones_type_or_name() -> None:
-    registry = Registry(make_logger(logging.CRITICAL))
+    registry = ProviderRegistry(make_logger(logging.CRITICAL))
     mine = [
         EntryPoint(name=name, value=f"{__name__}:FIRST", group=GROUP) for name in ("aaa", "redis")
     ]

@@ -24,15 +24,16 @@ ABOVE = {
 }  # fmt: skip
 # how features expose their operations: every command and client may know that
 EXPOSED = re.compile(r"\w+\.exposed$")
-# what features are built on: the kernel knows nothing of ours; Docker and the command line know it,
-# and the daemon's door stands on Docker's network; the context puts engine, settings and kernel together
+# what features are built on: the kernel knows nothing of ours; Docker, service types and the command
+# line know it, and the daemon's door stands on Docker's network; the context puts all together
 BASES = {
     "kernel": set(),
     "docker": {"kernel"},
     "exposed": {"kernel"},
     "settings": {"kernel", "docker"},
-    "context": {"kernel", "docker", "settings"},
-    "cli": {"kernel", "docker", "context", "exposed"},
+    "providers": {"kernel"},
+    "context": {"kernel", "docker", "settings", "providers"},
+    "cli": {"kernel", "docker", "context", "exposed", "providers"},
     "migrations": set(),
 }
 # features, and those that each stands on
@@ -63,7 +64,7 @@ APART = {"audit", "access", "distributions"}
 FEATURES = {
     name: below
     | {"kernel", "exposed", "settings"}
-    | (set() if name in APART else {"docker", "context"})
+    | (set() if name in APART else {"docker", "context", "providers"})
     for name, below in STANDING.items()
 }
 BELOW = BASES | FEATURES | {"clients": {"exposed"}}

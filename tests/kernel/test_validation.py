@@ -11,8 +11,10 @@ import pytest
 
 import purveyor_hooks as ph
 from purveyor.kernel.logs import make_logger
-from purveyor.kernel.plugins import validation
-from purveyor.kernel.plugins.registry import Plugin, Registry
+from purveyor.kernel.plugins.registry import Plugin
+from purveyor.kernel.plugins.validation import specifications
+from purveyor.providers.registry import ProviderRegistry
+from purveyor.providers.validation import TOGETHER
 from purveyor_hooks import Parameter, Port, ServiceType, hookimpl, specs
 from purveyor_hooks.elsewhere import ELSEWHERE, implemented_by, misplaced
 
@@ -44,7 +46,7 @@ def plugin(kind: ServiceType = KIND, **further: Any) -> Plugin:
     for name, member in given.items():
         if member is not None:
             setattr(module, name, hookimpl(member) if callable(member) else member)
-    registry = Registry(LOGGER)
+    registry = ProviderRegistry(LOGGER)
     found = Plugin(name="thing")
     registry.register(module, found)
     assert bool(registry.find("thing")) == (not found.error and "service_type" in found.hooks)
@@ -195,7 +197,7 @@ def test_what_is_elsewhere_and_does_not_fit_is_found(room: str) -> None:
 
 @pytest.mark.parametrize("name", ["blob", "kv", "mongodb", "postgres", "redis", "s3"])
 def test_our_own_hooks_that_are_elsewhere_have_the_types_of_the_contract(name: str) -> None:
-    registry = Registry(LOGGER)
+    registry = ProviderRegistry(LOGGER)
     registry.load()
     (found,) = [item for item in registry.plugins if item.name == name]
     assert (found.error, found.deprecations) == ("", [])
@@ -211,9 +213,9 @@ def test_our_own_hooks_that_are_elsewhere_have_the_types_of_the_contract(name: s
 
 
 def test_the_table_of_what_goes_together_names_hooks() -> None:
-    known = validation.specifications().keys()
-    assert validation.TOGETHER.keys() <= known
-    assert set().union(*validation.TOGETHER.values()) <= known
+    known = specifications().keys()
+    assert TOGETHER.keys() <= known
+    assert set().union(*TOGETHER.values()) <= known
     assert known >= specs.EVERYONES
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from purveyor.kernel.db.secrets import Secrets, open_secrets
 from purveyor.kernel.logs import libraries, make_logger
-from purveyor.kernel.plugins.registry import Plugin, Registry
+from purveyor.kernel.plugins.registry import Plugin
+from purveyor.providers.registry import ProviderRegistry
 from purveyor.settings import load
 from purveyor_hooks import BadInput, DeadlineExceeded, Failed, Image, Service, ServiceType, hookimpl
 
@@ -56,7 +57,7 @@ class Slow:
 
 @pytest.mark.anyio
 async def test_a_drivers_time_out_is_told_as_its_own_and_ours_as_ours() -> None:
-    registry, plugin = Registry(make_logger(logging.CRITICAL)), Slow()
+    registry, plugin = ProviderRegistry(make_logger(logging.CRITICAL)), Slow()
     registry.register(plugin, Plugin(name="slow"))
     provider = registry.provider("slow")
     service = Service(

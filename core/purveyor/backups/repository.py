@@ -25,7 +25,6 @@ from purveyor.backups.models import BackupRecord, SourceRecord
 from purveyor.backups.storage import DATA, MANIFEST, SUMS, LocalStorage, S3Storage, Storage
 from purveyor.backups.sums import CHUNK, Summing, checked
 from purveyor.context import Context
-from purveyor.kernel import redact
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import installation, utc_now
 from purveyor.kernel.db.faults import translate_faults
@@ -33,6 +32,7 @@ from purveyor.kernel.db.secrets import write_new
 from purveyor.kernel.watchdog import Heartbeat, run_with_stall_timeout
 from purveyor.projects.claims import held_bindings
 from purveyor.projects.models import HeldBinding
+from purveyor.providers import masking
 from purveyor.services import store as services
 from purveyor.services.handle import handle_of, hooks_of
 from purveyor.services.models import ServiceRecord
@@ -405,7 +405,7 @@ def _backup_and_service(tx: Tx, number: int) -> tuple[BackupRecord, ServiceRecor
 
 
 def _plain_parameters(kind: ServiceType, record: ServiceRecord) -> dict[str, object]:
-    secret = redact.secret_names(kind)
+    secret = masking.secret_names(kind)
     return {name: value for name, value in record.parameters.items() if name not in secret}
 
 

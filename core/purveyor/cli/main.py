@@ -65,9 +65,9 @@ def _added() -> dict[str, click.Command]:
     import logging
 
     from purveyor.kernel.logs import make_logger
-    from purveyor.kernel.plugins.registry import Registry
+    from purveyor.providers.registry import ProviderRegistry
 
-    registry = Registry(make_logger(logging.ERROR))
+    registry = ProviderRegistry(make_logger(logging.ERROR))
     registry.load()
     return {str(command.name): command for command in registry.gather("cli_commands")}
 

@@ -310,8 +310,8 @@ def _listed(options: Options) -> list[dict[str, Any]]:
 LIST = """
 import json, logging, msgspec
 from purveyor.kernel.logs import make_logger
-from purveyor.kernel.plugins.registry import Registry
-registry = Registry(make_logger(logging.CRITICAL))
+from purveyor.providers.registry import ProviderRegistry
+registry = ProviderRegistry(make_logger(logging.CRITICAL))
 registry.load()
 print(json.dumps(msgspec.to_builtins(list(registry.plugins))))
 """

@@ -11,6 +11,7 @@ from purveyor.kernel.db import Store, Tx
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.watchdog import Heartbeat
+from purveyor.providers import masking
 from purveyor.services.access import ServiceAccess
 from purveyor.services.documents import ServiceDocuments
 from purveyor.services.handle import ServiceHandle
@@ -83,7 +84,7 @@ class InStep(Asked):
         self._told = -BETWEEN
         self.hidden = [
             *secrets_of(given),
-            *redact.secret_values(server.kind, server.view.parameters),
+            *masking.secret_values(server.kind, server.view.parameters),
             *server.view.secrets.values(),
             *(binding.password for binding in bindings),
         ]

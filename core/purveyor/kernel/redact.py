@@ -1,12 +1,11 @@
 """Keeping secrets out of what people and logs get to see."""
 
 import re
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
-from typing import Any
 from urllib.parse import quote
 
-from purveyor_hooks import ServiceType, Variable
+from purveyor_hooks import Variable
 
 MASK = "***"
 LONGEST_LINE = 64 * 1024  # characters
@@ -46,32 +45,6 @@ async def scrubbed(
                 held = ""
     if held:
         yield scrub(held, hidden)
-
-
-def secret_values(kind: ServiceType, parameters: Mapping[str, Any]) -> list[str]:
-    """The values of a service's secret parameters."""
-    return [
-        str(parameters[item.name])
-        for item in kind.parameters
-        if item.secret and parameters.get(item.name)
-    ]
-
-
-def secret_names(kind: ServiceType) -> set[str]:
-    """The names of a type's secret parameters."""
-    return {item.name for item in kind.parameters if item.secret}
-
-
-def mask_parameters(kind: ServiceType | None, parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Parameters as text, secrets masked; without their type, all of them."""
-    if kind is None:
-        return dict.fromkeys(parameters, MASK)
-    hidden = secret_names(kind)
-    return {name: MASK if name in hidden else _text(value) for name, value in parameters.items()}
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def mask_variable(variable: Variable) -> str:

@@ -18,6 +18,7 @@ from purveyor.kernel.api.responses import Limit, Offset, page
 from purveyor.kernel.api.streaming import flow, prefetch_first
 from purveyor.kernel.db import Page, Tx
 from purveyor.kernel.operations.models import OperationRecord
+from purveyor.providers import masking
 from purveyor.services import parameters
 from purveyor.services import schemas as service_schemas
 from purveyor.services import store as services
@@ -166,7 +167,7 @@ async def reveal_service(request: Req, core: Core, reference: str) -> dict[str, 
 
     def work(tx: Tx) -> dict[str, str]:
         record = services.get(tx, reference)
-        names = redact.secret_names(core.context.registry.kind(record.service_type))
+        names = masking.secret_names(core.context.registry.kind(record.service_type))
         tx.emit("service.revealed", service=record.id, data=actor_fields(request.user))
         return {name: str(value) for name, value in record.parameters.items() if name in names}
 
@@ -197,7 +198,7 @@ async def service_logs(
     links = core.part(Links)
     passwords = await core.context.store.read(lambda tx: links.passwords(tx, record.id))
     kind = core.context.registry.kind(record.service_type)
-    hidden = [*redact.secret_values(kind, record.parameters), *record.secrets.values(), *passwords]
+    hidden = [*masking.secret_values(kind, record.parameters), *record.secrets.values(), *passwords]
 
     async def write(sink: Sink) -> None:
         if follow:
@@ -247,7 +248,7 @@ async def available_containers(core: Core) -> list[AvailableContainer]:
                     service_type=kind.name,
                     is_running=item.running,
                     exposed_ports=list(item.ports),
-                    suggested=redact.mask_parameters(kind, recognised.suggested),
+                    suggested=masking.mask_parameters(kind, recognised.suggested),
                 )
             )
             break
@@ -411,7 +412,7 @@ async def service_details(app: Core, reference: str) -> ServiceDetails:
     kind = provider.kind if provider else None
     unsaid = {item.name: item.former for item in kind.parameters} if kind else {}
     before = {name: value for name, value in unsaid.items() if value is not None}
-    shown = redact.mask_parameters(kind, {**before, **record.parameters})
+    shown = masking.mask_parameters(kind, {**before, **record.parameters})
     return ServiceDetails(
         service=view,
         parameter_schema=parameters.schema(kind, app.context.settings) if kind else {},

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from purveyor.kernel.plugins.registry import Provider
+from purveyor.providers.provider import Provider
 from purveyor_hooks import (
     Contents,
     FoundContainer,

@@ -22,7 +22,7 @@ from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord, Outcome
-from purveyor.kernel.plugins.registry import PluginFault
+from purveyor.providers.provider import PluginFault
 from purveyor.services import store as services
 from purveyor.services.handle import handle_of
 from purveyor.services.operations.base import step_names

@@ -14,9 +14,9 @@ from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Moved, OperationType, Plan, Step, Target
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
-from purveyor.kernel.plugins.registry import PluginFault
 from purveyor.kernel.watchdog import Heartbeat, run_with_stall_timeout
 from purveyor.projects import store as projects
+from purveyor.providers.provider import PluginFault
 from purveyor.services import store as services
 from purveyor.services.above import Links
 from purveyor.services.handle import ServiceHandle, handle_of, require_serving

@@ -1,8 +1,6 @@
 """Plugins: found by entry point, loaded one by one, called with a guard and a deadline."""
 
-import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
@@ -15,25 +13,17 @@ from purveyor.kernel.plugins import validation
 from purveyor_hooks import (
     CONTRACT_VERSION,
     PROJECT_NAME,
-    BadInput,
-    Binding,
     DeadlineExceeded,
     Failed,
     Logger,
-    NotFound,
     PurveyorError,
-    Service,
-    ServiceOperation,
-    ServiceType,
-    declared,
     specs,
 )
 
 T = TypeVar("T")
+Calls = Callable[[str], Callable[..., list[Any]]]  # how a hook of one plugin is called, by its name
 GROUP = "purveyor"
 OWN = "purveyor"  # the distribution that the bundled plugins come with
-BIND_DEADLINE = 60.0
-HEALTH_DEADLINE = 10.0
 
 
 class Plugin(msgspec.Struct, kw_only=True):
@@ -50,123 +40,6 @@ class Plugin(msgspec.Struct, kw_only=True):
     last_fault: str = ""
 
 
-class PluginFault(Failed):
-    """A hook raised what is none of our errors."""
-
-
-NAMED_BY_PEOPLE = ("browse", "download")  # hooks whose `path` a person may have typed
-NOTHING_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, LookupError)
-
-
-class Provider:
-    """The type hooks of the one plugin that owns a service type, each call guarded."""
-
-    def __init__(
-        self, kind: ServiceType, plugin: Plugin, hooks: Callable[[str], Callable[..., list[Any]]]
-    ) -> None:
-        self.kind = kind
-        self.plugin = plugin
-        self.operations: Sequence[ServiceOperation[Any]] = ()
-        self._hooks = hooks
-
-    def offers(self, hook: str) -> bool:
-        return hook in self.plugin.hooks
-
-    def require(self, hook: str, what: str) -> None:
-        """Raise `BadInput` unless the type implements a hook."""
-        if not self.offers(hook):
-            raise BadInput(f"The service type {self.kind.name!r} does not offer {what}.")
-
-    def call(self, hook: str, service: Service | None = None, **arguments: Any) -> Any:
-        """What a hook answers, at once or as an awaitable; None where it answers nothing."""
-        if service is not None:
-            arguments["service"] = service
-        with self.guard(hook, service, arguments.get("binding")):
-            answers = self._hooks(hook)(**arguments)
-            if not answers and not self.offers(hook):
-                raise NotImplementedError(f"the hook {hook} is not implemented")
-            return answers[0] if answers else None  # pluggy leaves None out
-
-    async def run(
-        self,
-        hook: str,
-        service: Service | None = None,
-        *,
-        deadline: float = math.inf,
-        watching: bool = False,
-        **arguments: Any,
-    ) -> Any:
-        """What a hook answers that does I/O, within a deadline in seconds. `watching` is for
-        whoever looks on while others may stop the server: what fails then is no fault of the
-        plugin's."""
-        pending = self.call(hook, service, **arguments)
-        path = arguments.get("path") if hook in NAMED_BY_PEOPLE else ()
-        name = service.name if service else self.kind.name
-        with self.guard(hook, service, arguments.get("binding"), counted=not watching and not path):
-            try:
-                with anyio.move_on_after(deadline):
-                    # a driver's own TimeoutError is its own, and told with the driver's words
-                    return await pending
-            except NOTHING_THERE as error:
-                # a person's path that leads nowhere is no fault of the plugin's
-                if not path:
-                    raise
-                raise NotFound(
-                    f"There is nothing at {'/'.join(path)} in {name}.",
-                    remedy="Open it from its list.",
-                ) from error
-            raise DeadlineExceeded(
-                f"The plugin {self.plugin.name} did not finish {hook} of {name} "
-                f"within {deadline:.0f} s."
-            )
-
-    @contextmanager
-    def guard(
-        self,
-        hook: str,
-        service: Service | None,
-        binding: Binding | None,
-        *,
-        counted: bool = True,
-        secrets: Sequence[str] = (),
-    ) -> Any:
-        try:
-            yield
-        except PurveyorError:
-            raise
-        except Exception as error:
-            secrets = [*secrets]
-            if service:
-                secrets += redact.secret_values(self.kind, service.parameters)
-                secrets += service.secrets.values()
-            if binding:
-                secrets.append(binding.password)
-            text = redact.scrub(f"{type(error).__name__}: {error}", secrets)
-            if service and _broke(error):
-                raise PluginFault(
-                    f"The server of {service.name} hung up during {hook}: {text}",
-                    remedy=f"See: purveyor health {service.slug}; then try again.",
-                ) from None
-            if counted:
-                self.plugin.faults += 1
-                self.plugin.last_fault = f"{hook}: {text}"
-            raise PluginFault(
-                f"The plugin {self.plugin.name} failed in its hook {hook}: {text}",
-                remedy="See: purveyor plugin list",
-            ) from None
-
-
-def _broke(error: BaseException) -> bool:
-    """Whether a connection that broke is behind what a driver raised: whoever stops a server may do
-    so at any moment, and that is no fault of the plugin's."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, ConnectionError | EOFError):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
-
-
 class Registry:
     """All plugins of this process, the healthy and the broken."""
 
@@ -175,16 +48,10 @@ class Registry:
         self._manager = pluggy.PluginManager(PROJECT_NAME)
         self._manager.add_hookspecs(specs)
         self._plugins: dict[str, Plugin] = {}
-        self._providers: dict[str, Provider] = {}
 
     @property
     def plugins(self) -> Sequence[Plugin]:
         return list(self._plugins.values())
-
-    @property
-    def kinds(self) -> Sequence[ServiceType]:
-        """All service types, by name."""
-        return [self._providers[name].kind for name in sorted(self._providers)]
 
     def load(self, found: Iterable[EntryPoint] | None = None) -> None:
         """Load every plugin that is installed; what fails is listed with its error and the rest go
@@ -243,34 +110,23 @@ class Registry:
         plugin.hooks = sorted(implemented)
         plugin.deprecations = list(validation.deprecations(implemented))
         wrong = list(validation.hooks(implemented))
-        if "service_type" in implemented:
-            self._provide(module, plugin, wrong)
+        self.admit(plugin, implemented, self._calls(module), wrong)
         if wrong:
             raise ValueError("; ".join(wrong))
 
-    def _provide(self, module: Any, plugin: Plugin, wrong: list[str]) -> None:
-        def hooks(name: str) -> Callable[..., list[Any]]:
+    def admit(
+        self, plugin: Plugin, implemented: validation.Hooks, calls: Calls, wrong: list[str]
+    ) -> None:
+        """Look at a plugin for what is built on the kernel: add what is wrong with it, and, when
+        nothing is, take up what it brings. Whoever knows more of hooks than their names does."""
+
+    def _calls(self, module: Any) -> Calls:
+        def of(hook: str) -> Callable[..., list[Any]]:
             others = [other for other in self._manager.get_plugins() if other is not module]
-            caller: Callable[..., list[Any]] = self._manager.subset_hook_caller(name, others)
+            caller: Callable[..., list[Any]] = self._manager.subset_hook_caller(hook, others)
             return caller
 
-        kind = hooks("service_type")()[0]
-        if not isinstance(kind, ServiceType):
-            raise TypeError(f"service_type answers {type(kind).__name__}, not ServiceType")
-        wrong += validation.service_type(kind)
-        if kind.name in self._providers:
-            owner = self._providers[kind.name].plugin.name
-            wrong.append(f"the service type {kind.name!r} is taken by the plugin {owner}")
-        if wrong:
-            return
-        provider = Provider(kind, plugin, hooks)
-        if provider.offers("operations"):
-            provider.operations = tuple(hooks("operations")()[0])
-            wrong += declared.faults(provider.operations)
-        if wrong:
-            return
-        plugin.service_type = kind.name
-        self._providers[kind.name] = provider
+        return of
 
     def module(self, name: str) -> Any:
         """What a plugin was loaded from: its module, or another object."""
@@ -280,26 +136,6 @@ class Registry:
         plugin.error = why
         self._plugins.setdefault(plugin.name, plugin)
         self._logger.warning("plugin.refused", plugin=plugin.name, error=why)
-
-    def kind(self, service_type: str) -> ServiceType:
-        """A service type as its owner declares it. Raises `NotFound` when its plugin is gone."""
-        return self.provider(service_type).kind
-
-    def find(self, service_type: str) -> Provider | None:
-        return self._providers.get(service_type)
-
-    def provider(self, service_type: str) -> Provider:
-        """The owner of a service type. Raises `NotFound` when its plugin is gone."""
-        found = self.find(service_type)
-        if found is None:
-            raise NotFound(
-                f"No plugin provides the service type {service_type!r}.",
-                remedy=(
-                    "Install its plugin again; the service and its data are kept. See: "
-                    "purveyor plugin list"
-                ),
-            )
-        return found
 
     # ---------------------------------------------------------------- everyone's hooks
 
@@ -320,12 +156,7 @@ class Registry:
         for implementation in getattr(self._manager.hook, hook).get_hookimpls():
             plugin = self._plugins.get(implementation.plugin_name)
             if plugin is not None:
-                others = [
-                    other
-                    for other in self._manager.get_plugins()
-                    if other is not implementation.plugin
-                ]
-                caller = self._manager.subset_hook_caller(hook, others)
+                caller = self._calls(implementation.plugin)(hook)
                 found.append((plugin, lambda caller=caller, **arguments: caller(**arguments)[0]))
         return found
 
