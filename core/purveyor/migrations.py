@@ -546,6 +546,13 @@ CREATE TABLE plugin_documents (
 CREATE INDEX plugin_documents_service ON plugin_documents (service_id)
 """
 
+# JSON: the names of an operation's arguments that are not shown. Whatever an older version did has
+# those that it did not show.
+OPERATION_INTERNAL = """
+ALTER TABLE operations ADD COLUMN internal TEXT;
+UPDATE operations SET internal = '["bindings", "new_bindings", "later"]'
+"""
+
 
 def _run(db: Database, script: str) -> None:
     for statement in script.split(";\n"):
@@ -701,3 +708,8 @@ def bindings_extras(db: Database) -> None:
 @migrations()
 def plugin_documents(db: Database) -> None:
     _run(db, PLUGIN_DOCUMENTS)
+
+
+@migrations()
+def operation_internal(db: Database) -> None:
+    _run(db, OPERATION_INTERNAL)

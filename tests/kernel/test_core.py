@@ -184,7 +184,7 @@ def test_operations_of_an_older_version_are_all_there_and_can_be_abandoned(tmp_p
     db["operations"].delete(9)
     before = list(db["operations"].rows), list(db["steps"].rows)
     migrations.apply(db)
-    added = ("outcome", "token_id", "step_names")
+    added = ("outcome", "token_id", "step_names", "internal")
     kept = [
         {name: value for name, value in row.items() if name not in added}
         for row in db["operations"].rows

@@ -70,7 +70,7 @@ STATE = {
 }
 UNFINISHED = {  # state for as long as it is under way, history from then on
     "operations": "id verb service_id project_id actor arguments private state error created_at ended_at locks outcome token_id "
-    "step_names",
+    "step_names internal",
 }
 HISTORY = {
     "audit": (

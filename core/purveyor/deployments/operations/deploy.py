@@ -86,6 +86,7 @@ class Deploy(OperationType):
     name: ClassVar[str] = "deploy"
     subject: ClassVar[str] = "project"
     arguments: ClassVar[type[msgspec.Struct]] = DeployArguments
+    internal: ClassVar[tuple[str, ...]] = BindingSteps.INTERNAL
 
     def __init__(self, context: Context) -> None:
         self.context = context

@@ -40,6 +40,7 @@ class OperationRecord(Record, frozen=True):
     outcome: Outcome | None = None
     token_id: int | None = None
     step_names: list[str] | None = None
+    internal: list[str] | None = None
 
     @property
     def service(self) -> int:

@@ -84,6 +84,9 @@ class OperationType(ABC):
 
     lock: ClassVar[str] = "service"
 
+    # of what it records as its arguments: what only its own steps need, which nobody is shown
+    internal: ClassVar[tuple[str, ...]] = ()
+
     @classmethod
     def event(cls, moment: str) -> str:
         """The type of its operations' events: ``service.create.step``."""

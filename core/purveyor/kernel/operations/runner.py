@@ -165,7 +165,7 @@ class Runner:
 
     def _record(self, tx: Tx, kind: OperationType, target: Target, given: Any, actor: Who) -> int:
         operation_id = kind.validate_and_record(tx, given, name_of(actor))
-        operations.keep_intent(tx, operation_id, token_of(actor), target.keys)
+        operations.keep_intent(tx, operation_id, token_of(actor), target.keys, kind.internal)
         operation = operations.get(tx, operation_id)
         names = [step.name for step in kind.steps(operation)]
         operations.keep_steps(tx, operation_id, names)

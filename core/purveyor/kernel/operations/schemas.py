@@ -51,7 +51,7 @@ def operation_view(
         arguments={
             name: value
             for name, value in record.arguments.items()
-            if name not in ("bindings", "new_bindings", "later")
+            if name not in (record.internal or ())
         },
         state=record.state,
         error=record.error,

@@ -15,7 +15,7 @@ def _record(tx: Tx, row: Row) -> OperationRecord:
         row,
         OperationRecord,
         tx.secrets,
-        plain=["arguments", "error", "locks", "outcome", "step_names"],
+        plain=["arguments", "error", "locks", "outcome", "step_names", "internal"],
         sealed=["private"],
     )
 
@@ -44,16 +44,22 @@ def insert(
 
 
 def keep_intent(
-    tx: Tx, operation_id: int, token_id: int | None, keys: Sequence[tuple[str, int]]
+    tx: Tx,
+    operation_id: int,
+    token_id: int | None,
+    keys: Sequence[tuple[str, int]],
+    internal: Sequence[str] = (),
 ) -> None:
-    """Note the token that an operation was asked for with, and the locks that it holds until it has
-    ended: after a crash they are taken again."""
+    """Note the token that an operation was asked for with, the locks that it holds until it has
+    ended (after a crash they are taken again), and which of its arguments nobody is shown: its type
+    may be gone by then."""
     tx.update(
         "operations",
         "id = ?",
         [operation_id],
         token_id=token_id,
         locks=msgspec.json.encode(keys).decode(),
+        internal=msgspec.json.encode(internal).decode(),
     )
 
 

@@ -71,6 +71,8 @@ class BindingSteps:
     """The step that makes what `record_missing` chose, for operations that need an environment's
     variables."""
 
+    INTERNAL = ("bindings", "new_bindings")
+
     def __init__(self, context: Context) -> None:
         self._binder = context.part(Binder)
 
@@ -97,6 +99,7 @@ class Bind(OperationType):
     name: ClassVar[str] = "bind"
     subject: ClassVar[str] = "project"
     arguments = BindArguments
+    internal: ClassVar[tuple[str, ...]] = BindingSteps.INTERNAL
 
     def __init__(self, context: Context) -> None:
         self.context = context

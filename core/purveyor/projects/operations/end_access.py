@@ -28,6 +28,7 @@ class EndAccess(OperationType):
 
     name: ClassVar[str] = "end-access"
     arguments: ClassVar[type[msgspec.Struct]] = ServiceArguments
+    internal: ClassVar[tuple[str, ...]] = ("bindings",)
 
     def __init__(self, context: Context) -> None:
         self.context = context

@@ -35,6 +35,7 @@ class DeleteEnvironment(OperationType):
     name: ClassVar[str] = "delete-environment"
     subject: ClassVar[str] = "project"
     arguments = EnvironmentArguments
+    internal: ClassVar[tuple[str, ...]] = ("bindings",)
 
     def __init__(self, context: Context) -> None:
         self.context = context

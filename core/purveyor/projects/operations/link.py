@@ -56,6 +56,7 @@ class LinkOperation(OperationType):
     """An operation on one project's use of one service."""
 
     arguments: ClassVar[type[msgspec.Struct]] = UseArguments
+    internal: ClassVar[tuple[str, ...]] = ("bindings",)
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -254,6 +255,7 @@ class Unlink(LinkOperation):
 
     name: ClassVar[str] = "unlink"
     arguments = UnlinkArguments
+    internal: ClassVar[tuple[str, ...]] = ("bindings", "later")
 
     def validate_and_record(self, tx: Tx, given: UseArguments, actor: str) -> int:
         assert isinstance(given, UnlinkArguments)

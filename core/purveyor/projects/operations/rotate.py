@@ -42,6 +42,7 @@ class Rotate(OperationType):
     name: ClassVar[str] = "rotate"
     subject: ClassVar[str] = "project"
     arguments = RotateArguments
+    internal: ClassVar[tuple[str, ...]] = ("bindings",)
 
     def __init__(self, context: Context) -> None:
         self.context = context
