@@ -692,7 +692,10 @@ IMMEDIATE_OPERATIONS: tuple[Callable[[Context], ImmediateOperation], ...] = (
 
 def build(context: Context) -> Mapping[str, OperationType]:
     """Every type of operation with steps, by its name."""
-    made = [*(make(context) for make in OPERATION_TYPES), *types_of(context)]
+    made = [
+        *(make(context) for make in OPERATION_TYPES),
+        *(make(context) for make in types_of(context.registry)),
+    ]
     return {kind.name: kind for kind in made}
 
 

@@ -66,6 +66,7 @@ PROGRAM = Program(
     open_api="purveyor.asgi:open_api",
     make_engine="purveyor.app:docker_engine",
     operation_types="purveyor.app:OPERATION_TYPES",
+    operation_types_of="purveyor.extensions.operations.of_plugin:types_of",
     events="purveyor.app:EVENTS",
 )
 cli = command_line.make(PROGRAM)

@@ -473,6 +473,17 @@ async def test_the_command_line_runs_it(scene: Scene) -> None:
                 assert told in str(refused.exception) + refused.output
 
 
+async def test_the_catalogue_of_events_has_those_that_it_publishes(scene: Scene) -> None:
+    async with asked(scene) as desk:
+        await desk.local.post(PATH, json={"label": "neat"})
+        catalogue = (await desk.local.get("/api/events/catalogue")).json()
+        journal = await desk.local.get("/api/events", headers={"Accept": "application/json"})
+    known = {entry["type"]: entry for entry in catalogue}
+    published = {event["type"] for event in journal.json() if ".fake." in event["type"]}
+    assert {"service.fake.tidy.started", "service.fake.tidy.succeeded"} <= published <= known.keys()
+    assert known["service.fake.tidy.step"]["payload"] == "Stepped"
+
+
 async def test_a_plugin_may_refuse_it_and_sees_no_secret(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

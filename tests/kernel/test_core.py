@@ -193,6 +193,10 @@ def test_operations_of_an_older_version_are_all_there_and_can_be_abandoned(tmp_p
         {name: value for name, value in row.items() if name != "number"} for row in db["steps"].rows
     ]
     assert (kept, steps) == before
+    # it shows what it always showed
+    assert {row["internal"] for row in db["operations"].rows} == {
+        '["bindings", "new_bindings", "later"]'
+    }
     db["operations"].update(5, {"state": "abandoned"})
     made = db["operations"].insert(
         {

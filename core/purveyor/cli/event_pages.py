@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from purveyor.kernel.events.catalog import Entry
+from purveyor.kernel.events.catalog import MOMENTS, Entry
 
 
 def markdown(entries: Sequence[Entry]) -> str:
@@ -20,6 +20,15 @@ def markdown(entries: Sequence[Entry]) -> str:
         "webhook.",
         "",
         "This file is generated: `purveyor events --catalogue > hooks/purveyor_hooks/EVENTS.md`.",
+        "",
+        "An operation that a plugin brings publishes the same moments as any other, as "
+        "`service.TYPE.NAME.MOMENT`: TYPE is the service",
+        "type, NAME the operation, MOMENT one of "
+        + ", ".join(f"`{moment}`" for moment, _, _ in MOMENTS)
+        + ".",
+        "A plugin publishes nothing else. The bundled ones bring no operation; the catalogue of an "
+        "installation (`purveyor events --catalogue`,",
+        "`GET /api/events/catalogue`) has those of the plugins that it has.",
         "",
         "| type | when | data | example |",
         "|---|---|---|---|",

@@ -85,8 +85,15 @@ def _catalogue(options: Options) -> None:
     from purveyor.cli.event_pages import markdown
     from purveyor.kernel.events import catalog
 
-    program = options.require_program()
-    entries = catalog.build(program.load_operation_types(), program.load_event_types())
+    if options.url:  # of that installation, with its plugins
+
+        async def ask(client: Client) -> Any:
+            return await client.call("GET", "/api/events/catalogue")
+
+        entries = msgspec.convert(run(options, ask), list[catalog.Entry])
+    else:
+        program = options.require_program()
+        entries = catalog.build(program.load_operation_types(), program.load_event_types())
     if options.as_json:
         click.echo(msgspec.json.encode(entries))
     else:

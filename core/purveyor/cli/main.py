@@ -64,12 +64,10 @@ def _added() -> dict[str, click.Command]:
     """The commands that plugins bring."""
     import logging
 
-    from purveyor.kernel.logs import make_logger
-    from purveyor.providers.registry import ProviderRegistry
+    from purveyor.providers.registry import load_installed
 
-    registry = ProviderRegistry(make_logger(logging.ERROR))
-    registry.load()
-    return {str(command.name): command for command in registry.gather("cli_commands")}
+    found = load_installed(logging.ERROR).gather("cli_commands")
+    return {str(command.name): command for command in found}
 
 
 def make(program: Program) -> LazyGroup:

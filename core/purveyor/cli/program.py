@@ -2,6 +2,7 @@
 are needed."""
 
 import importlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -12,13 +13,15 @@ if TYPE_CHECKING:
     from purveyor.docker import Engine, Labels
     from purveyor.kernel.events.catalog import Described
     from purveyor.kernel.operations import OperationType
+    from purveyor.providers.registry import ProviderRegistry
 
 
 class Program(NamedTuple):
     """`commands` has each command's module; `build` opens a state directory and answers its core,
     of which nothing runs yet, `open_core` one that runs, and `open_api` that one with its API, as
     the methods say; `make_engine` makes the engine alone; `operation_types` are its types of
-    operation, `events` what features publish by themselves."""
+    operation, `operation_types_of` answers those that plugins bring, `events` are what features
+    publish by themselves."""
 
     commands: Mapping[str, str]
     build: str
@@ -26,6 +29,7 @@ class Program(NamedTuple):
     open_api: str
     make_engine: str
     operation_types: str
+    operation_types_of: str
     events: str
 
     def built(self, state: Path) -> AbstractAsyncContextManager["Core"]:
@@ -47,8 +51,14 @@ class Program(NamedTuple):
         return make(namespace, labels)
 
     def load_operation_types(self) -> "Sequence[type[OperationType]]":
+        """The core's, and those of the plugins that are installed."""
+        from purveyor.providers.registry import load_installed
+
         found: Sequence[type[OperationType]] = _at(self.operation_types)
-        return found
+        brought: Callable[[ProviderRegistry], Sequence[type[OperationType]]] = _at(
+            self.operation_types_of
+        )
+        return [*found, *brought(load_installed(logging.ERROR))]
 
     def load_event_types(self) -> "Sequence[Described]":
         found: Sequence[Described] = _at(self.events)

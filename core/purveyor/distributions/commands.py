@@ -309,11 +309,8 @@ def _listed(options: Options) -> list[dict[str, Any]]:
 
 LIST = """
 import json, logging, msgspec
-from purveyor.kernel.logs import make_logger
-from purveyor.providers.registry import ProviderRegistry
-registry = ProviderRegistry(make_logger(logging.CRITICAL))
-registry.load()
-print(json.dumps(msgspec.to_builtins(list(registry.plugins))))
+from purveyor.providers.registry import load_installed
+print(json.dumps(msgspec.to_builtins(list(load_installed(logging.CRITICAL).plugins))))
 """
 
 

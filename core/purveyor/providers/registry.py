@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from purveyor.kernel.logs import make_logger
 from purveyor.kernel.plugins.registry import Calls, Plugin, Registry
 from purveyor.kernel.plugins.validation import Hooks
 from purveyor.providers import validation
@@ -62,3 +63,10 @@ class ProviderRegistry(Registry):
                 ),
             )
         return found
+
+
+def load_installed(log_level: int) -> ProviderRegistry:
+    """All plugins that are installed here, for commands that need no daemon."""
+    registry = ProviderRegistry(make_logger(log_level))
+    registry.load()
+    return registry

@@ -17,6 +17,7 @@ from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.watchdog import Heartbeat, run_with_stall_timeout
 from purveyor.projects import store as projects
 from purveyor.providers.provider import PluginFault
+from purveyor.providers.registry import ProviderRegistry
 from purveyor.services import store as services
 from purveyor.services.above import Links
 from purveyor.services.handle import ServiceHandle, handle_of, require_serving
@@ -236,12 +237,12 @@ def _texts(given: Sequence[str]) -> tuple[str, ...]:
     return tuple(str(text)[:LONGEST_TEXT] for text in given[:MOST_TEXTS])
 
 
-def types_of(context: Context) -> list[PluginOperation]:
+def types_of(registry: ProviderRegistry) -> list[type[PluginOperation]]:
     """One for each operation of each plugin that is there."""
     return [
-        type_of(kind.name, declared)(context)
-        for kind in context.registry.kinds
-        for declared in context.registry.provider(kind.name).operations
+        type_of(kind.name, declared)
+        for kind in registry.kinds
+        for declared in registry.provider(kind.name).operations
     ]
 
 
