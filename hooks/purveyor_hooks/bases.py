@@ -32,17 +32,16 @@ from purveyor_hooks.operations import ServiceOperation
 from purveyor_hooks.protocols import (
     Access,
     Application,
+    AppRuntime,
     Contents,
     Core,
     Exercise,
     Reader,
     Sink,
     Source,
-    Workshop,
 )
 from purveyor_hooks.types import (
     Binding,
-    Census,
     Client,
     ContainerSpec,
     Deployment,
@@ -53,6 +52,7 @@ from purveyor_hooks.types import (
     Health,
     HeldAccount,
     Image,
+    Inventory,
     Listing,
     Operation,
     Probe,
@@ -170,7 +170,7 @@ class Backups(Plugin):
     @abstractmethod
     async def backup(
         self, *, service: Service, access: Access, sink: Sink, tools: Access | None
-    ) -> Census: ...
+    ) -> Inventory: ...
 
     @abstractmethod
     async def restore(
@@ -178,7 +178,7 @@ class Backups(Plugin):
     ) -> tuple[Finding, ...]: ...
 
     @abstractmethod
-    async def census(self, *, service: Service, access: Access) -> Census: ...
+    async def census(self, *, service: Service, access: Access) -> Inventory: ...
 
     if TYPE_CHECKING:
 
@@ -286,7 +286,7 @@ class Everyones(Plugin):
         async def before_deploy(self, *, deployment: Deployment) -> str | None: ...
 
         async def deploy(
-            self, *, deployment: Deployment, workshop: Workshop
+            self, *, deployment: Deployment, runtime: AppRuntime
         ) -> DeployResult | None: ...
 
         async def after_deploy(

@@ -220,7 +220,7 @@ class Source(Protocol):
     def __aiter__(self) -> AsyncIterator[bytes]: ...
 
 
-class Workshop(Protocol):
+class AppRuntime(Protocol):
     """How a deploy hook runs an app's containers, by deployment; each call may be repeated after a
     crash."""
 
@@ -244,6 +244,10 @@ class Workshop(Protocol):
 
     async def retire_others(self, deployment: Deployment) -> None:
         """Stop and remove the containers of the environment's other deployments."""
+
+
+# its former name, which the next version of the contract will not have
+Workshop = AppRuntime
 
 
 class Core(Protocol):

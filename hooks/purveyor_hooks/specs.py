@@ -16,17 +16,16 @@ from purveyor_hooks.operations import ServiceOperation
 from purveyor_hooks.protocols import (
     Access,
     Application,
+    AppRuntime,
     Contents,
     Core,
     Exercise,
     Reader,
     Sink,
     Source,
-    Workshop,
 )
 from purveyor_hooks.types import (
     Binding,
-    Census,
     Client,
     ContainerSpec,
     Deployment,
@@ -37,6 +36,7 @@ from purveyor_hooks.types import (
     Health,
     HeldAccount,
     Image,
+    Inventory,
     Listing,
     Operation,
     Probe,
@@ -139,7 +139,7 @@ async def identity(service: Service, access: Access, create: bool) -> str:  # ty
 
 @deprecated(binding="it is always None; leave it out.")
 @hookspec
-async def census(service: Service, access: Access, binding: Binding | None) -> Census:  # type: ignore[empty-body]
+async def census(service: Service, access: Access, binding: Binding | None) -> Inventory:  # type: ignore[empty-body]
     """Count what is in it: proves restores and upgrades.
 
     - service: the service, ready.
@@ -382,7 +382,7 @@ def upgrade_plan(service: Service, image: Image) -> UpgradePlan:  # type: ignore
 
 
 @hookspec
-async def backup(service: Service, access: Access, sink: Sink, tools: Access | None) -> Census:  # type: ignore[empty-body]
+async def backup(service: Service, access: Access, sink: Sink, tools: Access | None) -> Inventory:  # type: ignore[empty-body]
     """Stream everything out, in constant memory, and count what is written; `parts` helps to keep
     several things in one stream.
 
@@ -632,12 +632,16 @@ async def before_deploy(deployment: Deployment) -> str | None:
     """
 
 
+@deprecated(workshop="it is named `runtime`.")
 @hookspec
-async def deploy(deployment: Deployment, workshop: Workshop) -> DeployResult | None:
+async def deploy(
+    deployment: Deployment, runtime: AppRuntime, workshop: AppRuntime
+) -> DeployResult | None:
     """Bring the app up and make it the current one; None leaves it to other plugins.
 
     - deployment: what to deploy.
-    - workshop: runs the app's containers.
+    - runtime: runs the app's containers.
+    - workshop: the same, by its former name.
 
     Raise when it does not come up: the core removes what this deployment started and the old one
     keeps serving.

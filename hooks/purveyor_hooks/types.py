@@ -494,7 +494,7 @@ class Finding(Value, frozen=True):
         return f"{named}: {self.why}" if named else self.why
 
 
-class Census(Value, frozen=True):
+class Inventory(Value, frozen=True):
     """What a data set holds, countable: kind of thing -> name -> number, as ``{"rows":
     {"shop.orders": 12}}``.
 
@@ -517,7 +517,7 @@ class Census(Value, frozen=True):
     failed: tuple[Finding, ...] = ()
     elsewhere: dict[str, tuple[Finding, ...]] = {}
 
-    def differences(self, later: "Census") -> list[str]:
+    def differences(self, later: "Inventory") -> list[str]:
         """What is not the same later, in words; empty when nothing is missing or too much. A
         database or bucket that failed is told as that, and not counted."""
         if lost := {item.where for item in self.failed if item.where}:
@@ -530,7 +530,7 @@ class Census(Value, frozen=True):
                 said.append(f"{name} is not as it was")
         return said
 
-    def only(self, names: Collection[str]) -> "Census":
+    def only(self, names: Collection[str]) -> "Inventory":
         """The part of it that is in these databases or buckets: counts are named ``database`` or
         ``database.thing``."""
 
@@ -547,7 +547,7 @@ class Census(Value, frozen=True):
             }
             return {kind: found for kind, found in kept.items() if found}
 
-        return Census(
+        return Inventory(
             counts=chosen(self.counts),
             fleeting=chosen(self.fleeting),
             growing=chosen(self.growing),
@@ -560,7 +560,7 @@ class Census(Value, frozen=True):
             failed=tuple(item for item in self.failed if item.where in names),
         )
 
-    def _without(self, names: Collection[str]) -> "Census":
+    def _without(self, names: Collection[str]) -> "Inventory":
         every = {*names, *(name for kind in HOLDERS for name in self.counts.get(kind, {}))}
         named = {
             name
@@ -574,6 +574,10 @@ class Census(Value, frozen=True):
     @property
     def total(self) -> int:
         return sum(sum(names.values()) for names in self.counts.values())
+
+
+# its former name, which the next version of the contract will not have
+Census = Inventory
 
 
 # kinds of a census whose names the other counts' names begin with

@@ -7,12 +7,12 @@ import anyio
 
 from purveyor_hooks import (
     Address,
+    AppRuntime,
     AppSpec,
     DeadlineExceeded,
     Deployment,
     DeployResult,
     Failed,
-    Workshop,
     bases,
 )
 
@@ -79,32 +79,32 @@ async def _stays_open(address: Address) -> bool:
 class Deploy(bases.Everyones):
     """Runs an app's new container, and waits until it answers."""
 
-    async def deploy(self, deployment: Deployment, workshop: Workshop) -> DeployResult | None:
+    async def deploy(self, deployment: Deployment, runtime: AppRuntime) -> DeployResult | None:
         app = deployment.app
         if app is None:
             return None
-        name = await workshop.run(deployment, app)
+        name = await runtime.run(deployment, app)
         seen = "it did not start"
         with anyio.move_on_after(app.timeout):
             started = monotonic()
             while True:
-                state, health = await workshop.state(deployment)
+                state, health = await runtime.state(deployment)
                 if state in ("exited", "dead", "restarting") or health == "unhealthy":
-                    words = " / ".join((await workshop.log(deployment, 8)).splitlines())
+                    words = " / ".join((await runtime.log(deployment, 8)).splitlines())
                     raise Failed(
                         f"The app ended up {health or state}: {words or 'it printed nothing'}"
                     )
                 up, seen = await _is_up(
-                    app, await workshop.address(deployment), health, monotonic() - started
+                    app, await runtime.address(deployment), health, monotonic() - started
                 )
                 if up:
-                    address = await workshop.address(deployment)
+                    address = await runtime.address(deployment)
                     return DeployResult(
                         container=name,
                         url=f"http://{address.host}:{address.port}" if address else "",
                     )
                 await anyio.sleep(PAUSE)
-        words = " / ".join((await workshop.log(deployment, 8)).splitlines())
+        words = " / ".join((await runtime.log(deployment, 8)).splitlines())
         raise DeadlineExceeded(
             f"The app was not up within {app.timeout:.0f} s: {seen}. It printed: {words or 'nothing'}",
             remedy="Give it longer (--timeout), or correct its port or health path.",

@@ -9,7 +9,7 @@ from typing import Any
 
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 
-from purveyor_hooks import Access, Census, Failed, Finding, Service, Sink
+from purveyor_hooks import Access, Failed, Finding, Inventory, Service, Sink
 from purveyor_hooks.parts import PartWriter
 from purveyor_mongodb import inventory, people
 from purveyor_mongodb.inventory import RAW, Holding
@@ -49,8 +49,8 @@ class _Tally:
         if documents:
             self.digests[f"what {kind} may do"] = people.digest(documents)
 
-    def census(self) -> Census:
-        return Census(
+    def census(self) -> Inventory:
+        return Inventory(
             counts=self.counts,
             fleeting=self.fleeting,
             digests=self.digests,
@@ -59,7 +59,7 @@ class _Tally:
         )
 
 
-async def census(service: Service, access: Access) -> Census:
+async def census(service: Service, access: Access) -> Inventory:
     """Documents of each collection as they are; our own marks are left out."""
     tally = _Tally()
     async with inventory.connect(service, access, patience=inventory.PATIENCE) as client:
@@ -78,7 +78,7 @@ async def census(service: Service, access: Access) -> Census:
     return tally.census()
 
 
-async def backup(service: Service, access: Access, sink: Sink) -> Census:
+async def backup(service: Service, access: Access, sink: Sink) -> Inventory:
     """What is counted is what was written. A collection that cannot be read is named, and the
     others follow."""
     tally, writer = _Tally(), PartWriter(sink)

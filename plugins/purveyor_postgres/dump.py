@@ -18,9 +18,9 @@ import msgspec
 
 from purveyor_hooks import (
     Access,
-    Census,
     Failed,
     Finding,
+    Inventory,
     NotFound,
     PurveyorError,
     Service,
@@ -65,8 +65,8 @@ class Counted(msgspec.Struct):
     failed: list[Finding] = []
     begun: bool = False  # what is counted has begun to be written
 
-    def census(self) -> Census:
-        return Census(
+    def census(self) -> Inventory:
+        return Inventory(
             counts=self.counts,
             growing=self.growing,
             digests=self.digests,
@@ -100,7 +100,7 @@ class _Guarded:
 # ---------------------------------------------------------------- counting alone
 
 
-async def census(service: Service, access: Access) -> Census:
+async def census(service: Service, access: Access) -> Inventory:
     """Databases, rows of every table, how far sequences are, and how many there are of everything
     else."""
     counted = Counted()
@@ -170,7 +170,7 @@ def why(error: BaseException) -> str:
 # ---------------------------------------------------------------- backing up
 
 
-async def backup(service: Service, access: Access, sink: Sink, tools: Access | None) -> Census:
+async def backup(service: Service, access: Access, sink: Sink, tools: Access | None) -> Inventory:
     """All of it. A database that cannot be read is named, and the others go on."""
     counted = Counted()
     guarded = _Guarded(sink)

@@ -19,10 +19,10 @@ from redis.exceptions import RedisError
 from purveyor_hooks import (
     Access,
     BadInput,
-    Census,
     Command,
     Failed,
     Finding,
+    Inventory,
     NotFound,
     RestoreOptions,
     Service,
@@ -66,7 +66,7 @@ def _census(
     fleeting: dict[int, int],
     libraries: int,
     servers: Mapping[int, Keys] | None = None,
-) -> Census:
+) -> Inventory:
     """What is none is not named. With `servers` of environments, each is what a number is
     elsewhere, and the service's own has only number 0 like others; what somebody put into further
     ones there is told apart."""
@@ -88,13 +88,13 @@ def _census(
         ):
             kind |= {f"db{number}": count} if count else {}
     counts = {"keys": by_name[0], "functions": functions}
-    return Census(
+    return Inventory(
         counts={kind: names for kind, names in counts.items() if names},
         fleeting={"keys": by_name[1]} if by_name[1] else {},
     )
 
 
-async def census(service: Service, access: Access) -> Census:
+async def census(service: Service, access: Access) -> Inventory:
     """Keys of each database, those that may go by themselves apart. What the server says is enough
     unless there are fields that expire: it does not say whether whole keys go with them, so that an
     RDB is read."""
@@ -190,7 +190,7 @@ async def _read(
 # ---------------------------------------------------------------- out
 
 
-async def backup(service: Service, access: Access, sink: Sink) -> Census:
+async def backup(service: Service, access: Access, sink: Sink) -> Inventory:
     own = own_database(service)
     async with connection(service, access) as client:
         users = await client.execute_command("ACL", "LIST")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
-from purveyor_hooks import Access, Census, Failed, Finding, Service, Sink
+from purveyor_hooks import Access, Failed, Finding, Inventory, Service, Sink
 from purveyor_hooks.parts import PartWriter
 from purveyor_s3 import flavours, settings
 from purveyor_s3.driver import code
@@ -69,8 +69,8 @@ class _Tally:
         into = self.fleeting if bucket in self.fleeting.get("bytes", {}) else self.counts
         into["bytes"][bucket] += size
 
-    def census(self) -> Census:
-        return Census(
+    def census(self) -> Inventory:
+        return Inventory(
             counts=self.counts,
             fleeting=self.fleeting,
             digests=self.digests,
@@ -80,7 +80,7 @@ class _Tally:
         )
 
 
-async def census(service: Service, access: Access) -> Census:
+async def census(service: Service, access: Access) -> Inventory:
     """Objects and their bytes, older versions and delete markers of each bucket; our own marks are
     left out."""
     tally = _Tally()
@@ -100,7 +100,7 @@ async def census(service: Service, access: Access) -> Census:
     return tally.census()
 
 
-async def backup(service: Service, access: Access, sink: Sink) -> Census:
+async def backup(service: Service, access: Access, sink: Sink) -> Inventory:
     """What is counted is what was written. A bucket or object that cannot be read is named, and the
     others follow."""
     tally, writer = _Tally(), PartWriter(sink)

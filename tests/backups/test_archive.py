@@ -23,7 +23,7 @@ from purveyor.backups.codec import Packer, unpacked
 from purveyor.backups.manifest import Manifest, OnRecord, Verified
 from purveyor.backups.scheduler import following
 from purveyor.kernel.watchdog import Heartbeat, run_with_stall_timeout
-from purveyor_hooks import BadInput, Census, DeadlineExceeded, Finding
+from purveyor_hooks import BadInput, DeadlineExceeded, Finding, Inventory
 from purveyor_hooks.parts import PartWriter, read_parts
 
 KEY = bytes(range(32))
@@ -334,13 +334,15 @@ def test_work_that_goes_on_is_never_ended_and_work_that_hangs_is() -> None:
 
 
 def test_a_census_tells_what_is_missing_and_lets_go_what_expires() -> None:
-    before = Census(counts={"rows": {"a": 3, "b": 1}}, fleeting={"keys": {"db1": 5}})
+    before = Inventory(counts={"rows": {"a": 3, "b": 1}}, fleeting={"keys": {"db1": 5}})
     assert (
-        before.differences(Census(counts={"rows": {"a": 3, "b": 1}}, fleeting={"keys": {"db1": 2}}))
+        before.differences(
+            Inventory(counts={"rows": {"a": 3, "b": 1}}, fleeting={"keys": {"db1": 2}})
+        )
         == []
     )
     said = before.differences(
-        Census(counts={"rows": {"a": 2, "c": 1}}, fleeting={"keys": {"db1": 6}})
+        Inventory(counts={"rows": {"a": 2, "c": 1}}, fleeting={"keys": {"db1": 6}})
     )
     assert said == ["rows of a: 3 before, 2 after", "rows of b: 1 before, 0 after",
         "rows of c: 0 before, 1 after",
@@ -381,22 +383,22 @@ def test_a_key_comes_back_from_paper_and_a_slip_is_found_in_its_line(
 
 def test_a_database_that_failed_is_told_as_that_and_not_counted() -> None:
     failed = (Finding(where="b", what="", why="it is closed"),)
-    before = Census(
+    before = Inventory(
         counts={"databases": {"a": 1}, "rows": {"a.t": 3, "b.t": 1}, "roles": {"": 2}},
         failed=failed,
     )
     assert (
         before.differences(
-            Census(counts={"databases": {"a": 1}, "rows": {"a.t": 3}, "roles": {"": 2}})
+            Inventory(counts={"databases": {"a": 1}, "rows": {"a.t": 3}, "roles": {"": 2}})
         )
         == []
     )
     assert before.differences(
-        Census(counts={"databases": {"a": 1}, "rows": {"a.t": 2}, "roles": {"": 2}})
+        Inventory(counts={"databases": {"a": 1}, "rows": {"a.t": 2}, "roles": {"": 2}})
     ) == ["rows of a.t: 3 before, 2 after"]
     assert (
         before.differences(
-            Census(counts={"databases": {"a": 1}, "rows": {"a.t": 3}, "roles": {"": 1}})
+            Inventory(counts={"databases": {"a": 1}, "rows": {"a.t": 3}, "roles": {"": 1}})
         )
         != []
     )

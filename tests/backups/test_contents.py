@@ -19,7 +19,7 @@ import everything_redis
 import everything_s3
 from data import psql
 from purveyor.backups.contents import Compared
-from purveyor_hooks import Census
+from purveyor_hooks import Inventory
 from purveyor_hooks.conformance import Bench
 from support import Stage
 
@@ -133,7 +133,7 @@ class Subject:
             compared, plugin = Compared(self.stage.state), Bench.plugin_of(self.kind)
             for side, made in ((compared.saved, one), (compared.restored, other)):
                 await plugin.contents(source=Saved(Path(made["location"]) / "data.zst"), into=side)
-            return await compared.differences(Census(counts={}))
+            return await compared.differences(Inventory(counts={}))
 
         return anyio.run(work)
 

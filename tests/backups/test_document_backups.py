@@ -18,7 +18,7 @@ import pytest
 
 import everything_mongodb as everything
 from purveyor.backups.codec import unpacked
-from purveyor_hooks import Address, Census, Image, NotFound, RestoreOptions, Service
+from purveyor_hooks import Address, Image, Inventory, NotFound, RestoreOptions, Service
 from purveyor_hooks.parts import PartWriter
 from purveyor_mongodb import extraction, refill, snapshot
 from support import MONGODB, Stage, docker, eventually, free_port
@@ -192,12 +192,12 @@ class Bare:
         )
         return {str(item) for item in found}
 
-    def backup(self, sink: Gathered | None = None) -> tuple[Chunks, Census]:
+    def backup(self, sink: Gathered | None = None) -> tuple[Chunks, Inventory]:
         sink = sink or Gathered()
         census = anyio.run(snapshot.backup, self.service, self.access, sink)
         return Chunks(bytes(sink.data)), census
 
-    def census(self) -> Census:
+    def census(self) -> Inventory:
         return anyio.run(snapshot.census, self.service, self.access)
 
     def client(self) -> Any:
@@ -254,7 +254,7 @@ def test_what_cannot_come_back_as_it_was_is_named_and_a_second_try_begins_anew(
         }
         with bare.client() as client:
             assert set(client.list_database_names()) - {*everything.UNREAD} == {"kinds"}
-    expected = Census(
+    expected = Inventory(
         counts=made["metadata"]["counts"], fleeting=made["metadata"]["fleeting"]
     ).only(("kinds", "people"))
     assert expected.differences(bare.census().only(("kinds", "people"))) == []

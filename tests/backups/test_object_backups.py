@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 from botocore.handlers import validate_ascii_metadata
 
 import everything_s3 as everything
-from purveyor_hooks import Address, Census, Image, NotFound, RestoreOptions, Service
+from purveyor_hooks import Address, Image, Inventory, NotFound, RestoreOptions, Service
 from purveyor_hooks.parts import PartWriter
 from purveyor_s3 import elsewhere, extraction, listing, refill, snapshot
 from support import SEAWEEDFS, Stage
@@ -88,7 +88,7 @@ class Server:
         )
         self.client = connect(port)
 
-    def backup(self) -> tuple[Chunks, Census]:
+    def backup(self) -> tuple[Chunks, Inventory]:
         sink = Gathered()
         census = anyio.run(snapshot.backup, self.service, self.access, sink)
         return Chunks(bytes(sink.data)), census
@@ -99,7 +99,7 @@ class Server:
         )
         return {str(item) for item in found}
 
-    def census(self) -> Census:
+    def census(self) -> Inventory:
         return anyio.run(snapshot.census, self.service, self.access)
 
 

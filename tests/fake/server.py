@@ -21,10 +21,10 @@ import purveyor_hooks as ph
 from fake.engine import Container, FakeEngine
 from purveyor_hooks import (
     Access,
+    AppRuntime,
     Arguments,
     Asking,
     Binding,
-    Census,
     Certificate,
     Client,
     Command,
@@ -43,6 +43,7 @@ from purveyor_hooks import (
     Health,
     HeldAccount,
     Image,
+    Inventory,
     Mount,
     Parameter,
     Port,
@@ -60,7 +61,6 @@ from purveyor_hooks import (
     Step,
     UpgradePlan,
     Variable,
-    Workshop,
     hookimpl,
 )
 
@@ -370,8 +370,8 @@ async def purge_extra(service: Service, access: Access, binding: Binding, extra:
 # ---------------------------------------------------------------- the life of data
 
 
-def _count(resources: dict[str, dict[str, str]]) -> Census:
-    return Census(
+def _count(resources: dict[str, dict[str, str]]) -> Inventory:
+    return Inventory(
         counts={
             "databases": dict.fromkeys(resources, 1),
             "keys": {name: len(keys) for name, keys in resources.items()},
@@ -380,7 +380,7 @@ def _count(resources: dict[str, dict[str, str]]) -> Census:
 
 
 @hookimpl
-async def census(service: Service, access: Access) -> Census:
+async def census(service: Service, access: Access) -> Inventory:
     return _count(_serving(service, access, "census").held.resources)
 
 
@@ -405,7 +405,7 @@ TROUBLES: dict[str, Exception] = {
 
 
 @hookimpl
-async def backup(service: Service, access: Access, sink: Sink) -> Census:
+async def backup(service: Service, access: Access, sink: Sink) -> Inventory:
     held = _serving(service, access, "backup").held
     failed = tuple(
         Finding(where=name, what="", why="it is closed")
@@ -633,11 +633,11 @@ async def recover(service: Service, access: Access) -> str:
 
 
 @hookimpl
-async def deploy(deployment: Deployment, workshop: Workshop) -> DeployResult | None:
+async def deploy(deployment: Deployment, runtime: AppRuntime) -> DeployResult | None:
     if deployment.app is None:
         return None
-    name = await workshop.run(deployment, deployment.app)
-    state, _ = await workshop.state(deployment)
+    name = await runtime.run(deployment, deployment.app)
+    state, _ = await runtime.state(deployment)
     if state != "running":
         raise Failed(f"{name} is {state}")
     return DeployResult(container=name)

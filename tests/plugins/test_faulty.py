@@ -26,7 +26,7 @@ import anyio
 import msgspec
 
 import purveyor_hooks as ph
-from purveyor_hooks import Census, Conflict, Health, Mount, Variable, hookimpl
+from purveyor_hooks import Inventory, Conflict, Health, Mount, Variable, hookimpl
 from purveyor_redis import accounts, server, snapshot
 from purveyor_redis import plugin as sound
 from purveyor_redis.apps import Keys
@@ -258,12 +258,12 @@ async def bind(service, access, binding):
     "restore-loses-rows": ('''
 @hookimpl
 async def census(service, access):
-    return Census(counts={"keys": {"all": 20}})
+    return Inventory(counts={"keys": {"all": 20}})
 
 @hookimpl
 async def backup(service, access, sink):
     await snapshot.backup(service, access, sink)
-    return Census(counts={"keys": {"all": 20}})
+    return Inventory(counts={"keys": {"all": 20}})
 
 @hookimpl
 async def restore(service, access, source, options):

@@ -196,12 +196,12 @@ class MariaDB(
     def operations(self) -> list[ph.ServiceOperation[Any]]:
         return [Optimize()]
 
-    async def census(self, service: ph.Service, access: ph.Access) -> ph.Census:
+    async def census(self, service: ph.Service, access: ph.Access) -> ph.Inventory:
         return await dump.census(service, access)
 
     async def backup(
         self, service: ph.Service, access: ph.Access, sink: ph.Sink, tools: ph.Access | None
-    ) -> ph.Census:
+    ) -> ph.Inventory:
         return await dump.backup(service, access, sink)
 
     async def contents(self, source: ph.Source, into: ph.Contents) -> None:

@@ -43,7 +43,7 @@ OURS = "SELECT 1 FROM information_schema.tables WHERE table_schema = 'purveyor'"
 LEFT_OVER = r"SELECT User FROM mysql.global_priv WHERE User LIKE 'purveyor\_load\_%'"
 
 
-async def census(service: ph.Service, access: ph.Access) -> ph.Census:
+async def census(service: ph.Service, access: ph.Access) -> ph.Inventory:
     counts: dict[str, dict[str, int]] = {"databases": {}, "rows": {}, "code": {}}
     async with root(service, access) as cursor:
         for name in await databases(cursor):
@@ -53,7 +53,7 @@ async def census(service: ph.Service, access: ph.Access) -> ph.Census:
                 counts["rows"][f"{name}.{table}"] = int(number)
             things, _ = await code.read(cursor, name)
             counts["code"] |= {f"{name}.{thing.called}": 1 for thing in things}
-    return ph.Census(counts=counts)
+    return ph.Inventory(counts=counts)
 
 
 def tool(user: str, password: str, *argv: str) -> ph.Command:
@@ -114,7 +114,7 @@ class Lines:
             self.heard.append((table, digest))
 
 
-async def backup(service: ph.Service, access: ph.Access, sink: ph.Sink) -> ph.Census:
+async def backup(service: ph.Service, access: ph.Access, sink: ph.Sink) -> ph.Inventory:
     """Each database of one moment, counted as it passes. What cannot be read is named, and the rest
     is written."""
     parts = PartWriter(sink)
@@ -156,7 +156,7 @@ async def backup(service: ph.Service, access: ph.Access, sink: ph.Sink) -> ph.Ce
         counts["rows"] |= {f"{name}.{table}": number for table, number in lines.tables.items()}
         counts["code"] |= {f"{name}.{thing.called}": 1 for thing in things}
     await parts.close()
-    return ph.Census(counts=counts, left_out=tuple(left), failed=tuple(failed))
+    return ph.Inventory(counts=counts, left_out=tuple(left), failed=tuple(failed))
 
 
 def accounts_of(marks: Any) -> set[str]:

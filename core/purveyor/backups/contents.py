@@ -10,7 +10,7 @@ from typing import Any
 import anyio.to_thread
 
 from purveyor.kernel.db.faults import translate_faults
-from purveyor_hooks import Census
+from purveyor_hooks import Inventory
 from purveyor_hooks.types import HOLDERS, holder_of
 
 BATCH = 2000
@@ -116,13 +116,13 @@ class Compared:
     def close(self) -> None:
         self._db.close()
 
-    async def differences(self, counted: Census) -> list[str]:
+    async def differences(self, counted: Inventory) -> list[str]:
         """In words; `counted` is what was counted when the backup was written."""
         await self.saved.flush()
         await self.restored.flush()
         return await anyio.to_thread.run_sync(self._differences, counted)
 
-    def _differences(self, counted: Census) -> list[str]:
+    def _differences(self, counted: Inventory) -> list[str]:
         with translate_faults(self._path):
             said = self._numbers(counted)
             more = 0
@@ -133,7 +133,7 @@ class Compared:
                     more += 1
         return [*said, f"and {more} more"] if more else said
 
-    def _numbers(self, counted: Census) -> list[str]:
+    def _numbers(self, counted: Inventory) -> list[str]:
         """The numbers are another way's: asked of the server, or kept by who wrote it."""
         held: dict[str, dict[str, int]] = {}
         for kind, name, number in self._db.execute(NUMBERS):

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from purveyor.projects.models import HeldBinding
-from purveyor_hooks import BadInput, Census, Finding
+from purveyor_hooks import BadInput, Finding, Inventory
 
 VERSION = 2
 PURPOSE = b"purveyor manifest 2"
@@ -68,9 +68,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     changes_signed: bool = False  # each of these files is signed
 
     @property
-    def census(self) -> Census:
+    def census(self) -> Inventory:
         """What was written into it."""
-        return Census(
+        return Inventory(
             counts=self.counts,
             fleeting=self.fleeting,
             growing=self.growing,

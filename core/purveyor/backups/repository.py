@@ -39,10 +39,10 @@ from purveyor.services.models import ServiceRecord
 from purveyor.services.transfer import Pipe, Tell, first_of
 from purveyor_hooks import (
     BadInput,
-    Census,
     Contents,
     Failed,
     Finding,
+    Inventory,
     PurveyorError,
     RestoreOptions,
     ServiceType,
@@ -157,13 +157,13 @@ class BackupRepository:
         )
         first = ""
 
-        async def pour(pulse: Heartbeat) -> Census:
+        async def pour(pulse: Heartbeat) -> Inventory:
             nonlocal first
             sink = _Sink(packer, pulse)
             if archive is None:
                 census = await handle_of(self._context, record, pulse).backup(sink)
             else:  # it is the data set itself: nothing of it is counted
-                census = Census(counts={})
+                census = Inventory(counts={})
                 first = await archives.copy(record, sink)
             await packer.close()
             await file.commit()
@@ -409,7 +409,7 @@ def _plain_parameters(kind: ServiceType, record: ServiceRecord) -> dict[str, obj
     return {name: value for name, value in record.parameters.items() if name not in secret}
 
 
-def _suspicion(tx: Tx, backup: BackupRecord, census: Census) -> str:
+def _suspicion(tx: Tx, backup: BackupRecord, census: Inventory) -> str:
     """Why a backup that went through is not to be trusted, "" when nothing speaks against it."""
     if backup.backup_type == BASE:  # it is the data set itself, whatever that holds
         return ""

@@ -48,7 +48,7 @@ async def remove_containers(engine: Engine, *, keep: int = 0, **fields: object) 
 
 @dataclass(frozen=True)
 class DockerAppRuntime:
-    """`Workshop` over the engine, for one project's environment. `plainly`: what the engine says
+    """`AppRuntime` over the engine, for one project's environment. `plainly`: what the engine says
     goes to the daemon's log, for who asks is not to learn of this host what only its administrators
     know."""
 

@@ -18,7 +18,6 @@ from purveyor_hooks import (
     Access,
     Api,
     Binding,
-    Census,
     Client,
     Conflict,
     ContainerSpec,
@@ -26,6 +25,7 @@ from purveyor_hooks import (
     Health,
     HeldAccount,
     Image,
+    Inventory,
     Listing,
     Probe,
     Recovery,
@@ -208,10 +208,10 @@ class ServiceHandle(TypeHooks):
 
     # ---------------------------------------------------------------- whole data sets
 
-    async def census(self) -> Census:
+    async def census(self) -> Inventory:
         return _census(await self._run("census", math.inf, binding=None))
 
-    async def backup(self, sink: Sink, tools: Access | None = None) -> Census:
+    async def backup(self, sink: Sink, tools: Access | None = None) -> Inventory:
         return _census(await self._run("backup", math.inf, sink=sink, tools=tools))
 
     async def restore(self, source: Source, options: RestoreOptions) -> tuple[Finding, ...]:
@@ -244,8 +244,8 @@ class ServiceHandle(TypeHooks):
         return _findings(await self._run("recovered"))
 
 
-def _census(answer: Any) -> Census:
-    assert isinstance(answer, Census)
+def _census(answer: Any) -> Inventory:
+    assert isinstance(answer, Inventory)
     return answer
 
 

@@ -24,7 +24,7 @@ from purveyor.services.models import ServiceRecord
 from purveyor.services.operations.base import STOP_DEADLINE, ServiceOperation
 from purveyor.services.operations.create import CreateArguments, make
 from purveyor.services.parameters import alike
-from purveyor_hooks import Census, Failed, Finding, NotFound
+from purveyor_hooks import Failed, Finding, Inventory, NotFound
 
 SCRATCH = "scratch"
 FEW = 5
@@ -171,7 +171,7 @@ class ShadowOperation(ServiceOperation):
     async def compare(
         self,
         operation: OperationRecord,
-        expected: Census,
+        expected: Inventory,
         service_id: int,
         findings: Sequence[Finding] = (),
         *,

@@ -9,7 +9,7 @@ from purveyor.context import Context
 from purveyor.kernel.watchdog import Heartbeat, run_with_stall_timeout
 from purveyor.services.handle import handle_of
 from purveyor.services.models import ServiceRecord
-from purveyor_hooks import Census, Finding, Image, PurveyorError, RestoreOptions
+from purveyor_hooks import Finding, Image, Inventory, PurveyorError, RestoreOptions
 
 Tell = Callable[[int], Awaitable[None]]
 
@@ -41,13 +41,13 @@ class _Received:
 
 async def pipe(
     context: Context, old: ServiceRecord, new: ServiceRecord, tell: Tell, options: RestoreOptions
-) -> tuple[Census, tuple[Finding, ...]]:
+) -> tuple[Inventory, tuple[Finding, ...]]:
     """Everything from one running service into another, empty one: the count of what went over, and
     what is not as it was."""
 
-    async def pour(pulse: Heartbeat) -> tuple[Census, tuple[Finding, ...]]:
+    async def pour(pulse: Heartbeat) -> tuple[Inventory, tuple[Finding, ...]]:
         sending, receiving = anyio.create_memory_object_stream[bytes](8)
-        census: list[Census] = []
+        census: list[Inventory] = []
         findings: list[Finding] = []
         from_, into = handle_of(context, old, pulse), handle_of(context, new, pulse)
         tools = into.access if new.major != old.major else None

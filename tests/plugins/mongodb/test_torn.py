@@ -9,7 +9,7 @@ import pytest
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import OperationFailure
 
-from purveyor_hooks import Census
+from purveyor_hooks import Inventory
 from purveyor_hooks.parts import PartWriter, read_parts
 from purveyor_mongodb import snapshot
 from purveyor_mongodb.snapshot import BROKEN, COLLECTION
@@ -67,7 +67,7 @@ class Database:
             yield RawBSONDocument(bson.encode({"_id": number}))
 
 
-async def saved(database: Database) -> tuple[Census, list[tuple[str, int]]]:
+async def saved(database: Database) -> tuple[Inventory, list[tuple[str, int]]]:
     """What is counted, and the parts that were written with how many bytes."""
     chunks, tally = Chunks(), snapshot._Tally()
     writer = PartWriter(chunks)

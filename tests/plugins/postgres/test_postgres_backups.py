@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from purveyor_hooks import Census, Failed, Image, NotFound, RestoreOptions
+from purveyor_hooks import Failed, Image, Inventory, NotFound, RestoreOptions
 from purveyor_hooks.parts import PartWriter
 from purveyor_postgres import counting, dump, logins
 from purveyor_postgres import plugin as postgres
@@ -102,7 +102,7 @@ async def written_to(server: Server) -> AsyncIterator[list[int]]:
         await opened.close()
 
 
-async def save(server: Server, stream: Stream, tools: Server | None = None) -> Census:
+async def save(server: Server, stream: Stream, tools: Server | None = None) -> Inventory:
     return await postgres.backup(server.service, server, stream, tools)
 
 
@@ -115,7 +115,7 @@ async def fill(server: Server, stream: Stream, **options: Any) -> list[str]:
     ]
 
 
-async def count(server: Server) -> Census:
+async def count(server: Server) -> Inventory:
     return await postgres.census(server.service, server, None)
 
 

@@ -269,7 +269,7 @@ class Deploy(OperationType):
     async def _load(self, operation: OperationRecord) -> Deployment:
         return await self.context.store.read(lambda tx: self._deployment(tx, operation))
 
-    def _workshop(self, operation: OperationRecord) -> DockerAppRuntime:
+    def _runtime(self, operation: OperationRecord) -> DockerAppRuntime:
         plainly = bool(operation.arguments.get("by_project"))
         return DockerAppRuntime(
             self.context, operation.project_id or 0, operation.arguments["environment_id"], plainly
@@ -285,10 +285,10 @@ class Deploy(OperationType):
 
     async def _deploy(self, operation: OperationRecord) -> None:
         deployment = await self._load(operation)
-        workshop = self._workshop(operation)
+        runtime = self._runtime(operation)
         try:
             answers = await self.context.registry.strictly(
-                "deploy", DEPLOY_DEADLINE, deployment=deployment, workshop=workshop
+                "deploy", DEPLOY_DEADLINE, deployment=deployment, runtime=runtime, workshop=runtime
             )
         except Failed as error:
             error.remedy = await self._advised(deployment.app, error)
@@ -330,7 +330,7 @@ class Deploy(OperationType):
         the old one."""
         deployment = await self._load(operation)
         if deployment.app is not None:
-            await self._workshop(operation).promote(deployment)
+            await self._runtime(operation).promote(deployment)
             await self.context.store.write(lambda tx: self._activate(tx, operation))
 
     async def _retire(self, operation: OperationRecord) -> None:
@@ -339,7 +339,7 @@ class Deploy(OperationType):
         deployment = await self._load(operation)
         if deployment.app is not None:
             try:
-                await self._workshop(operation).retire_others(deployment)
+                await self._runtime(operation).retire_others(deployment)
             except PurveyorError as error:
                 self.context.logger.warning(
                     "deploy.retire", deployment=deployment.id, error=error.detail
@@ -379,7 +379,7 @@ class Deploy(OperationType):
         scope = Scope(
             project=operation.arguments["project"], environment=operation.arguments["environment"]
         )
-        await self._workshop(operation).withdraw(scope, operation.arguments["deployment"])
+        await self._runtime(operation).withdraw(scope, operation.arguments["deployment"])
 
     def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         self._activate(tx, operation)

@@ -69,12 +69,12 @@ class RepairApp(Deploy):
         ]
 
     async def _container(self, operation: OperationRecord) -> None:
-        await self._workshop(operation).bring_back(operation.arguments["deployment"])
+        await self._runtime(operation).bring_back(operation.arguments["deployment"])
 
     async def _app(self, operation: OperationRecord) -> None:
         """Only when its container is gone: else it would be made anew for every variable that has
         changed since."""
-        if await self._workshop(operation).has(operation.arguments["deployment"]):
+        if await self._runtime(operation).has(operation.arguments["deployment"]):
             return
         record = await self.context.store.read(
             lambda tx: deployment_store.deployment(tx, operation.arguments["deployment"])
@@ -89,7 +89,7 @@ class RepairApp(Deploy):
         await self._deploy(operation)
 
     async def _name(self, operation: OperationRecord) -> None:
-        await self._workshop(operation).name(
+        await self._runtime(operation).name(
             Scope(
                 project=operation.arguments["project"],
                 environment=operation.arguments["environment"],
