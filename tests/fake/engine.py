@@ -88,6 +88,7 @@ class Container(msgspec.Struct, kw_only=True):
     memory: int = 0
     hosts: dict[str, str] = {}
     hangs: bool = False  # its processes are stopped: it runs, and says nothing
+    restart: bool = True  # by the engine, when that is started again
 
 
 class Volume(msgspec.Struct, kw_only=True):
@@ -258,6 +259,24 @@ class FakeEngine(Engine):
         self.save()
         self.tell("start", container)
 
+    def go(self, why: str) -> None:
+        """The engine ends: it answers nothing, and whoever listens hears that it is over."""
+        self.away = why
+        while self._listeners:
+            self._listeners.pop().close()
+
+    def come_back(self) -> None:
+        """It is started again, after a kill: what it should keep running is run anew, and nothing
+        else."""
+        self.away = ""
+        ran = [item for item in self.world.containers if item.state == "running"]
+        for container in ran:
+            container.state, container.exit_code = "exited", 137
+        for container in ran:
+            if container.restart:
+                self.launch(container)
+        self.save()
+
     def lose_network(self, name: str = "") -> None:
         """Somebody disconnects everything from a network and removes it; stopped containers go on
         naming it."""
@@ -320,7 +339,8 @@ class FakeEngine(Engine):
             with receiving:
                 yield receiving
         finally:
-            self._listeners.remove(sending)
+            if sending in self._listeners:
+                self._listeners.remove(sending)
             sending.close()
 
     async def close(self) -> None:
@@ -424,6 +444,7 @@ class FakeContainers(Containers):
             pids=spec.limits.pids,
             memory=spec.limits.memory or 0,
             hosts=dict(hosts or {}),
+            restart=restart,
         )
         world.containers.append(made)
         engine.save()

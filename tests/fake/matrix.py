@@ -430,10 +430,13 @@ class Trial:
             or ""
         )
 
-    async def start_again(self, point: Path, make_store: type[Store] = Store) -> tuple[str, Any]:
-        """Go on from a point as the next start does: how the operation ended, and what the
-        installation looks like."""
-        self.scene.bring_back(point)
+    async def start_again(
+        self, point: Path | None = None, make_store: type[Store] = Store
+    ) -> tuple[str, Any]:
+        """Go on from a point, or from what there is, as the next start does: how the operation
+        ended, and what the installation looks like."""
+        if point is not None:
+            self.scene.bring_back(point)
         async with self.scene.open(make_store=make_store) as app:
             await look_after(app)
             left = await app.context.store.read(operations.unfinished)
