@@ -54,6 +54,7 @@ TABS = (
     ("events", "Events"),
     ("settings", "Settings"),
 )
+BROUGHT = ("operations", "Operations")  # of services whose plugin brings some
 
 
 class SignedOut(Exception):
@@ -162,11 +163,13 @@ class Pages:
         session = self.session(request)
         async with self.api(session) as client:
             details = await client.call("GET", f"{SERVICES}/{slug}")
+            offers = await client.call("GET", f"{SERVICES}/{slug}/operations")
+        tabs = [*TABS[:-1], BROUGHT, TABS[-1]] if offers else TABS
         return self.page(
             template, session, status, here="/services", service=details["service"],
             notes=details["notes"],
             schema=details["parameter_schema"] or {"properties": {}},
-            current=details["current_parameters"], tabs=TABS, tab=tab,
+            current=details["current_parameters"], tabs=tabs, tab=tab, offers=offers,
             **context,
         )  # fmt: skip
 

@@ -10,6 +10,7 @@ from purveyor_dashboard import (
     activity,
     audit,
     backups,
+    brought,
     entry,
     imports,
     kept,
@@ -37,6 +38,7 @@ def routers(app: Application) -> Sequence[Any]:
 
     parts = (services, working, backups, projects, imports, kept, audit, server, signed_in, users)
     handlers = [*entry.handlers(pages, app), *activity.handlers(pages, app)]
+    handlers += brought.handlers(pages, app)
     handlers += [handler for part in parts for handler in part.handlers(pages)]
     site = Router(
         f"{ROOT}/{{{KEY}:str}}",

@@ -1,50 +1,15 @@
 """What strangers send to the dashboard, on the fake engine: no fault of ours, and no way to another
 place."""
 
-import logging
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from importlib.metadata import EntryPoint
 
-import httpx
 import pytest
 
-from browsing import base_of
-from fake.scene import PLUGINS, Scene
-from purveyor.app import open_app
-from purveyor.asgi import create_api
-from purveyor.kernel.api import tokens
+from fake.pages import signed_in
+from fake.scene import Scene
 from purveyor.kernel.api.refusals import Buckets
-from purveyor.kernel.api.server import listen_local, serving
 
 pytestmark = pytest.mark.anyio
-DASHBOARD = EntryPoint(name="dashboard", value="purveyor_dashboard:plugin", group="purveyor")
-
-
-@asynccontextmanager
-async def signed_in(scene: Scene) -> AsyncIterator[httpx.AsyncClient]:
-    path, plugins = scene.state / "pages.sock", [*PLUGINS, DASHBOARD]
-    async with (
-        open_app(
-            scene.state, make_engine=scene.engine_of, plugins=plugins, log_level=logging.CRITICAL
-        ) as app,
-        serving(create_api(app), local=[listen_local(path)]),
-        httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=str(path), verify=False),
-            base_url="http://purveyor",
-            timeout=60,
-        ) as client,
-    ):
-        _, token = await app.context.store.write(
-            lambda tx: tokens.create(
-                tx, name="ada", scope="admin", project_id=None, expires_at=None
-            )
-        )
-        location = (await client.post("/sign-in", data={"token": token})).headers["location"]
-        assert location == f"{base_of(location)}/services"
-        client.base_url = client.base_url.join(base_of(location))
-        yield client
 
 
 async def test_every_address_on_a_page_is_below_the_key_of_the_session(scene: Scene) -> None:
@@ -55,7 +20,7 @@ async def test_every_address_on_a_page_is_below_the_key_of_the_session(scene: Sc
             "/services", "/services/new", "/services/new?type=fake", "/services/main",
             "/services/main/links",
             "/services/main/data", "/services/main/backups", "/services/main/logs",
-            "/services/main/events",
+            "/services/main/events", "/services/main/operations",
             "/services/main/settings", "/projects", "/projects/shop",
             "/projects/shop/deployments/1", "/import", "/activity",
             "/operations/1", "/kept", "/server", "/sessions", "/backups/1/restore?from=main",
