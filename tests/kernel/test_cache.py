@@ -1,5 +1,6 @@
 """What is remembered is forgotten with the row that it was read from, and nothing else is."""
 
+import sqlite3
 from typing import Any
 
 import anyio
@@ -11,9 +12,9 @@ from purveyor.app import App, PluginCore
 from purveyor.kernel.api import tokens
 from purveyor.kernel.cache import Cache
 from purveyor.kernel.db import Tx
-from purveyor.kernel.db.rows import Row
+from purveyor.kernel.db.rows import WHOLE, Row
 from purveyor.projects import store as projects
-from purveyor_hooks import Actor
+from purveyor_hooks import Actor, PurveyorError
 
 pytestmark = pytest.mark.anyio
 READER = {"scope": "read", "project_id": None, "expires_at": None}
@@ -121,6 +122,137 @@ async def test_a_row_that_goes_with_another_is_noticed_too(scene: Scene) -> None
         )
         await question.ask()
         assert question.asked == 2
+
+
+CHANGES = {
+    "update": "UPDATE tokens SET scope = 'admin' WHERE id = {id}",
+    "update of all": "UPDATE tokens SET revoked_at = created_at",
+    "the case of a letter": "UPDATE tokens SET name = upper(name) WHERE id = {id}",
+    "another number": "UPDATE tokens SET id = id + 1000 WHERE id = {id}",
+    "deletion": "DELETE FROM tokens WHERE id = {id}",
+    "deletion of all": "DELETE FROM tokens",
+    "upsert": (
+        "INSERT INTO tokens (id, name, hash, scope, created_at) SELECT id, 'x', 'x', 'admin', "
+        "created_at FROM tokens WHERE id = {id} ON CONFLICT (id) DO UPDATE SET scope = 'admin'"
+    ),
+    "replacement by its number": (
+        "REPLACE INTO tokens (id, name, hash, scope, created_at) SELECT id, 'x', 'x', 'admin', "
+        "created_at FROM tokens WHERE id = {id}"
+    ),
+    "replacement by what is unique": (
+        "REPLACE INTO tokens (id, name, hash, scope, created_at) SELECT id + 1000, 'x', hash, "
+        "'admin', created_at FROM tokens WHERE id = {id}"
+    ),
+    "an update that replaces": (
+        "UPDATE OR REPLACE tokens SET hash = (SELECT hash FROM tokens WHERE id = {id}) "
+        "WHERE id = (SELECT max(id) FROM tokens)"
+    ),
+    "a trigger of the database": "INSERT INTO meta VALUES ('end', '{id}')",
+}
+
+
+@pytest.mark.parametrize("how", CHANGES)
+async def test_whatever_statement_changes_a_row_its_answer_is_forgotten(
+    scene: Scene, how: str
+) -> None:
+    async with scene.open() as app:
+        number = await make(app, "one")
+        await make(app, "another")
+        question = Question(app.memory, "x", ("tokens", number))
+        await question.ask()
+
+        def work(tx: Tx) -> None:
+            tx.db.execute(
+                "CREATE TRIGGER ends AFTER INSERT ON meta WHEN NEW.key = 'end' "
+                "BEGIN UPDATE tokens SET revoked_at = 'now' WHERE id = NEW.value; END"
+            )
+            tx.db.execute(CHANGES[how].format(id=number))
+            tx.db.execute("DROP TRIGGER ends")
+
+        await app.context.store.write(work)
+        await question.ask()
+        assert question.asked == 2
+
+
+async def test_what_a_savepoint_takes_back_is_no_fault_and_what_it_keeps_is_forgotten(
+    scene: Scene,
+) -> None:
+    async with scene.open() as app:
+        first, second = await make(app, "one"), await make(app, "two")
+        kept = Question(app.memory, "kept", ("tokens", first))
+        await kept.ask()
+
+        def work(tx: Tx) -> None:
+            tx.db.execute("SAVEPOINT inner")
+            tokens.revoke(tx, second)
+            tx.db.execute("ROLLBACK TO inner")
+            tokens.revoke(tx, first)
+            tx.db.execute("RELEASE inner")
+
+        await app.context.store.write(work)
+        await kept.ask()
+        assert kept.asked == 2
+        valid = [item.id for item in await app.context.store.read(_valid)]
+        assert second in valid
+        assert first not in valid
+
+
+def _valid(tx: Tx) -> list[Any]:
+    return tokens.page(tx, limit=100, offset=0, people=True).items
+
+
+async def test_an_entry_of_the_audit_log_is_not_replaced(scene: Scene) -> None:
+    """The database itself keeps them from being deleted, and a replacement deletes."""
+    async with asked(scene) as desk:
+        await desk.token("made")
+        entry = (await desk.entries())[-1]
+        columns = "at, actor, origin, action, target, outcome, status, reveals, times, detail, hash"
+
+        def work(tx: Tx) -> None:
+            tx.db.execute(
+                f"REPLACE INTO audit (id, {columns}) SELECT {entry.id}, {columns} FROM audit "
+                f"WHERE id = (SELECT min(id) FROM audit)"
+            )
+
+        with pytest.raises(sqlite3.IntegrityError, match="are kept"):
+            await desk.app.context.store.write(work)
+        assert (await desk.entries())[-1] == entry
+
+
+async def test_each_kind_of_answer_is_another_at_the_very_next_request(scene: Scene) -> None:
+    """Whoever hears that something has ended is not answered as before it."""
+    async with asked(scene) as desk:
+        app = desk.app
+        core, boss = PluginCore(app), Actor(name="boss", scope="admin")
+        shop = await app.context.store.read(lambda tx: projects.get(tx, "shop"))
+        bare = await desk.by((await desk.token("b", scope="project", project="bare"))["token"])
+        path = "/api/external-services/main/operations/fake.tidy"
+
+        async def home() -> Any:
+            return await app.memory.get_or_load(
+                ("home", "10.250.0.9"),
+                lambda: app.home("10.250.0.9"),
+                lambda _: [("networks", WHOLE)],
+            )
+
+        before = await home()
+        row = await app.context.store.read(lambda tx: tx.row("SELECT * FROM networks LIMIT 1"))
+        assert row is not None
+        await app.context.store.write(
+            lambda tx: tx.update("networks", "id = ?", [row["id"]], subnet="10.250.0.0/24")
+        )
+        assert (await home()).environment_id == row["environment_id"] != before.environment_id
+        await core.bound("fake", boss, "shop", "production")
+        await do(app, "unlink", service="main", project="shop", now=True)
+        with pytest.raises(PurveyorError, match="is linked to no fake"):
+            await core.bound("fake", boss, "shop", "production")
+        of_shop = await desk.by((await desk.token("s", scope="project", project="shop"))["token"])
+        assert (await of_shop.post(path, json={"label": "x"})).status_code == 403
+        for client, project in ((of_shop, "shop"), (bare, "bare")):
+            assert (await client.get("/api/projects")).status_code == 403  # known, and no reader
+            await do(app, "delete-project", project=project)
+            assert (await client.get("/api/projects")).status_code == 401
+        assert shop.id
 
 
 async def test_a_token_is_refused_by_the_very_next_request_whoever_ends_it(scene: Scene) -> None:

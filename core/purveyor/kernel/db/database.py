@@ -294,7 +294,11 @@ class Store:
         uri = f"{self._path.absolute().as_uri()}?mode=rw"
         db = Database(sqlite3.connect(uri, uri=True, timeout=10, check_same_thread=False))
         # FULL: a committed intent survives the loss of power, not only the loss of the process.
-        for pragma in ("foreign_keys = ON", "busy_timeout = 10000", "synchronous = FULL"):
+        # recursive_triggers: what a REPLACE takes away is told as any other deletion.
+        for pragma in (
+            "foreign_keys = ON", "busy_timeout = 10000", "synchronous = FULL",
+            "recursive_triggers = ON",
+        ):  # fmt: skip
             db.execute(f"PRAGMA {pragma}")
         return db
 

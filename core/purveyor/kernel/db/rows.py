@@ -28,11 +28,11 @@ def watch(
             f'OLD."{name}" IS NOT NEW."{name}"' for name in columns if name not in seen
         )
         for word, row, when in (
-            ("INSERT", "NEW", "TRUE"),
-            ("DELETE", "OLD", "TRUE"),
-            ("UPDATE", "NEW", differs),
+            ("INSERT", "NEW.id", "TRUE"),
+            ("DELETE", "OLD.id", "TRUE"),
+            ("UPDATE", f"OLD.id), {TELL}('{table}', NEW.id", differs),  # it may be another's now
         ):
             writer.execute(
                 f'CREATE TEMP TRIGGER "changed {table} {word}" AFTER {word} ON main."{table}" '
-                f"WHEN {when} BEGIN SELECT {TELL}('{table}', {row}.id); END"
+                f"WHEN {when} BEGIN SELECT {TELL}('{table}', {row}); END"
             )
