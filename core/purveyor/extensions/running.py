@@ -37,6 +37,13 @@ class Asked:
         self._server = server
         self._given = given
         self._bindings = bindings
+        # what nobody is told, whatever the plugin says
+        self.hidden = [
+            *secrets_of(given),
+            *masking.secret_values(server.kind, server.view.parameters),
+            *server.view.secrets.values(),
+            *(binding.password for binding in bindings),
+        ]
 
     @property
     def service(self) -> Service:
@@ -82,12 +89,6 @@ class InStep(Asked):
         self._pulse = pulse
         self._state: Mapping[str, Any] = (record.private or {})["state"]
         self._told = -BETWEEN
-        self.hidden = [
-            *secrets_of(given),
-            *masking.secret_values(server.kind, server.view.parameters),
-            *server.view.secrets.values(),
-            *(binding.password for binding in bindings),
-        ]
 
     @property
     def operation(self) -> Operation:

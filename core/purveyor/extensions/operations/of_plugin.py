@@ -9,7 +9,8 @@ import anyio
 import msgspec
 
 from purveyor.context import Context
-from purveyor.extensions.running import Asked, InStep, require_small, secrets_of, shown, within
+from purveyor.extensions.running import Asked, InStep, require_small, shown, within
+from purveyor.kernel import redact
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Moved, OperationType, Plan, Step, Target
 from purveyor.kernel.operations import store as operations
@@ -28,6 +29,7 @@ from purveyor_hooks import (
     DeadlineExceeded,
     Draft,
     Failed,
+    Forbidden,
     Service,
     ServiceOperation,
 )
@@ -72,6 +74,13 @@ class PluginOperation(OperationType):
                 remedy=f"See: purveyor service operations {record.slug}",
                 errors={"service": "of another type"},
             )
+        if given.project is not None and not any(
+            link.service_id == record.id for link in projects.links(tx, project_id=given.project)
+        ):
+            raise Forbidden(
+                f"The project is not linked to {record.name}, or not any more.",
+                remedy=f"Link it: purveyor link {record.slug} PROJECT",
+            )
         return record
 
     async def prepare(self, given: Any) -> Drafted:
@@ -94,13 +103,13 @@ class PluginOperation(OperationType):
                 f"{DRAFT_DEADLINE:.0f} s."
             )
 
-        draft = await within(server, f"{self.name}: draft", decide, secrets_of(given.arguments))
+        draft = await within(server, f"{self.name}: draft", decide, asked.hidden)
         return Drafted(
             service=given.service,
             given=given.arguments,
             project=given.project,
             view=server.view,
-            draft=self._usable(draft, server),
+            draft=self._usable(draft, server, asked.hidden),
         )
 
     def _bindings(self, tx: Tx, record: ServiceRecord, project: int | None) -> list[Binding]:
@@ -110,7 +119,7 @@ class PluginOperation(OperationType):
             item.view() for item in projects.bindings(tx, service_id=record.id, project_id=project)
         ]
 
-    def _usable(self, draft: Any, server: ServiceHandle) -> Draft:
+    def _usable(self, draft: Any, server: ServiceHandle, secrets: Sequence[str]) -> Draft:
         """The draft as it can be stored. Raises `PluginFault` for one that cannot."""
         known = [step.name for step in self.declared.steps]
         if not isinstance(draft, Draft):
@@ -120,15 +129,16 @@ class PluginOperation(OperationType):
         elif not draft.steps or len({*draft.steps}) < len(draft.steps):
             wrong = "it has no steps, or one of them twice"
         else:
+            hidden = () if draft.downtime == "none" else secrets  # a word of ours
             try:
                 require_small(draft.state)
                 return msgspec.structs.replace(
                     draft,
                     steps=tuple(name for name in known if name in draft.steps),
                     state=msgspec.to_builtins(draft.state),
-                    resources=_texts(draft.resources),
-                    warnings=_texts(draft.warnings),
-                    downtime=str(draft.downtime)[:LONGEST_TEXT],
+                    resources=_texts(draft.resources, secrets),
+                    warnings=_texts(draft.warnings, secrets),
+                    downtime=_texts([draft.downtime], hidden)[0],
                 )
             except (TypeError, ValueError) as error:
                 wrong = f"its state cannot be stored: {error}"
@@ -233,8 +243,9 @@ class PluginOperation(OperationType):
         await run_with_stall_timeout(work, deadline, what)
 
 
-def _texts(given: Sequence[str]) -> tuple[str, ...]:
-    return tuple(str(text)[:LONGEST_TEXT] for text in given[:MOST_TEXTS])
+def _texts(given: Sequence[str], secrets: Sequence[str]) -> tuple[str, ...]:
+    """What a plan is told, without secrets."""
+    return tuple(redact.scrub(str(text), secrets)[:LONGEST_TEXT] for text in given[:MOST_TEXTS])
 
 
 def types_of(registry: ProviderRegistry) -> list[type[PluginOperation]]:
