@@ -458,7 +458,7 @@ async def restore(
         if JOB in keys and not options.takes_over:
             server.held.resources[name][JOB] = "off"
             findings.append(Finding(where=name, what=JOB, why="it is off in a copy", notice=True))
-    server.held.accounts = held.accounts
+    server.held.accounts, server.held.former = held.accounts, held.former
     server.save()
     return tuple(findings)
 

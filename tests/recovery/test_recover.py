@@ -346,6 +346,49 @@ async def test_what_was_purged_after_the_backup_is_purged_again(
         assert new.server("main").held.resources == {"shop_production": {}}
 
 
+@pytest.mark.parametrize("over", [False, True], ids=["inside its grace", "past it"])
+async def test_a_former_login_ends_with_the_host_and_does_not_come_back(
+    over: bool, old: Host, new: Host, fire: Fire
+) -> None:
+    """It is in the backup, in the base copy and in the state; and its time may be over when all
+    that is read again."""
+    async with old.open() as app:
+        for project in ("shop", "blog"):
+            await do(app, "rotate", project=project, grace=3600)
+        await do(app, "backup", service="main")
+        await do(app, "backup", service="tracked", backup_type="base")
+        if over:
+            await app.context.store.write(
+                lambda tx: tx.update(
+                    "bindings",
+                    "former_until IS NOT NULL",
+                    [],
+                    former_until=tx.now - timedelta(seconds=1),
+                )
+            )
+        for service in ("main", "tracked"):
+            assert old.server(service).held.former
+        outlived = await app.context.store.read(projects.outlived)
+        assert len(outlived) == 2
+    _, accounts = await seen(old)
+    old.burn()
+    await new.recover(fire.key)
+    for service in ("main", "tracked"):
+        assert new.server(service).held.former == {}, service
+    assert (await seen(new))[1] == accounts
+    async with new.open() as app:
+        await app.endings.turn()
+        assert await app.context.store.read(projects.outlived) == []
+        await app.context.store.write(controller.finish)
+        newest = await app.context.store.read(lambda tx: backups.listed(tx, service_id=1))
+        for backup in newest:  # those that hold it, and those of before
+            await do(app, "restore", backup=backup.backup_id, service_id="main")
+            assert new.server("main").held.former == {}
+        await app.endings.turn()
+        assert new.server("main").held.former == {}
+    assert (await seen(new))[1] == accounts
+
+
 async def test_what_is_younger_than_the_state_is_kept_closed_for_its_owner(
     old: Host, new: Host, fire: Fire
 ) -> None:
