@@ -61,7 +61,7 @@ async def unfinished(app: App) -> list[OperationRecord]:
     return list(await app.context.store.read(operations.unfinished))
 
 
-async def ended(app: App, begun: Sequence[OperationRecord]) -> None:
+async def all_ended(app: App, begun: Sequence[OperationRecord]) -> None:
     """What was begun then comes to its end, whatever the daemon begins by itself meanwhile."""
     numbers = {item.id for item in begun}
     with anyio.fail_after(30):
@@ -121,7 +121,7 @@ async def _lose_it_twice(trial: Trial, app: App, number: int) -> None:
             break
         engine.come_back()
     assert len(leaves) < 2, "the engine never went"
-    await ended(app, begun)
+    await all_ended(app, begun)
 
 
 @contextmanager
@@ -146,8 +146,6 @@ async def test_what_a_killed_daemon_left_goes_on_when_the_engine_that_is_away_co
             await anyio.sleep(0.1)
             assert await unfinished(app) == left
             trial.scene.engine.come_back()
-            await until(lambda: app.observer.following)
-            await until(lambda: not app.runner.running and not app.runner.left)
-            assert not await unfinished(app)
+            await all_ended(app, left)
         ended, found = await trial.start_again()
         assert not trial.wrong(ended, found, good), f"point {number} of the share, {ended}"
