@@ -82,7 +82,12 @@ async def backup_made(_: Req, core: Core, operation: OperationRecord) -> BackupV
     return view(await core.context.store.read(lambda tx: backups.get(tx, number)))
 
 
-@get("/{reference:str}/extract", guards=[admin], opt={"reveals": "backup"})
+@get(
+    "/{reference:str}/extract",
+    guards=[admin],
+    media_type="application/octet-stream",
+    opt={"reveals": "backup"},
+)
 async def extract_database(core: Core, reference: str, database: str) -> Stream:
     """One database or bucket of a backup, in the form that its server's own tools read. A body that
     ends early is none: the data is checked while it is read."""

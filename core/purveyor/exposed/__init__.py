@@ -56,8 +56,9 @@ class Call(NamedTuple):
 
 
 class Exposed(NamedTuple):
-    """An operation as people come to it: `at` a method and a path. `route` is what the API's description calls it, and empty
-    for one whose route is written by hand; `about` is said of it there.
+    """An operation as people come to it: `at` a method and a path. `route` is what the API's
+    description calls it, and empty for one whose route is written by hand; `about` is said of it
+    there.
 
     The arguments of the operation come from the path, from `query`, and from the fields of `body`,
     a Struct, which may be left out when it is `optional`. `renamed` are the fields of it that the

@@ -9,12 +9,12 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 
 from purveyor.context import Core
-from purveyor.exposed.routes import perform
+from purveyor.exposed.routes import BEGUN, perform
 from purveyor.extensions.operations.of_plugin import PluginOperation
 from purveyor.extensions.schemas import OperationOffer
 from purveyor.kernel.api.auth import admin, reader
 from purveyor.kernel.db import Tx
-from purveyor.kernel.operations import OperationType
+from purveyor.kernel.operations import OperationType, Plan
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.schemas import OperationView, operation_view
 from purveyor.projects import store as projects
@@ -86,7 +86,7 @@ async def _viewed(_: Req, __: Core, operation: OperationRecord) -> OperationView
 def _route(kind: PluginOperation) -> HTTPRouteHandler:
     async def run(
         request: Req, core: Core, reference: str, data: Any, plan: bool = False
-    ) -> Response[Any]:
+    ) -> Response[OperationView | Plan]:
         actor: Actor = request.user
         given = kind.arguments(service=reference, arguments=data, project=actor.project_id)
         return await perform(request, core, kind.name, given, plan=plan, answers=_viewed)
@@ -98,6 +98,7 @@ def _route(kind: PluginOperation) -> HTTPRouteHandler:
         f"/{{reference:str}}/operations/{kind.name}",
         guards=[guard],
         status_code=200,
+        responses={202: BEGUN},
         summary=kind.declared.summary,
         operation_id=f"Run{''.join(part.title() for part in kind.name.replace('.', '-').split('-'))}",
     )

@@ -144,7 +144,12 @@ async def browse_service(
     return await handle_of(core.context, record).browse(tuple(path or ()), cursor, order)
 
 
-@get("/{reference:str}/download", guards=[admin], opt={"reveals": "data"})
+@get(
+    "/{reference:str}/download",
+    guards=[admin],
+    media_type="application/octet-stream",
+    opt={"reveals": "data"},
+)
 async def download_from_service(core: Core, reference: str, path: list[str]) -> Stream:
     """One thing that a listing offered, as it is."""
     record = await core.context.store.read(lambda tx: services.get(tx, reference))

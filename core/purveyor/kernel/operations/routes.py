@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from litestar import Request, Response, Router, get, post
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
 
 from purveyor.kernel.api.auth import admin, reader
@@ -13,6 +14,7 @@ from purveyor.kernel.db import Page, Tx
 from purveyor.kernel.operations import by_hand
 from purveyor.kernel.operations import schemas as operation_schemas
 from purveyor.kernel.operations import store as operations
+from purveyor.kernel.operations.plan import Plan
 from purveyor_hooks import PurveyorError
 
 Req = Request[Any, Any, Any]
@@ -55,10 +57,15 @@ async def show_operation(core: Core, number: int) -> operation_schemas.Operation
     return await core.context.store.read(work)
 
 
-@post("/operations/{number:int}/cancel", guards=[admin], status_code=200)
+SOON = ResponseSpec(
+    operation_schemas.OperationView, False, "With Prefer: respond-async: it is being taken back."
+)
+
+
+@post("/operations/{number:int}/cancel", guards=[admin], status_code=200, responses={202: SOON})
 async def cancel_operation(
     request: Req, core: Core, number: int, plan: bool = False
-) -> Response[Any]:
+) -> Response[operation_schemas.OperationView | Plan]:
     """Stop an operation where it is and take back what it began. One that has no way back any more
     → 409 with the reason.
 
@@ -81,7 +88,7 @@ async def cancel_operation(
 @post("/operations/{number:int}/abandon", guards=[admin], status_code=200)
 async def abandon_operation(
     request: Req, core: Core, number: int, plan: bool = False
-) -> Response[Any]:
+) -> Response[operation_schemas.OperationView | Plan]:
     """Leave an operation that cannot be ended as it is, and free its target. The plan says what may
     stay behind."""
     note(request, planned=plan, operation=number)
