@@ -64,6 +64,7 @@ def running(host: Host) -> dict[str, str]:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("how", ["removed", "emptied", "cut"])
+@pytest.mark.daily
 async def test_the_newest_sealed_copy_comes_back_and_everything_goes_on(
     host: Host, how: str
 ) -> None:
@@ -108,6 +109,7 @@ async def test_the_newest_sealed_copy_comes_back_and_everything_goes_on(
 
 
 @pytest.mark.anyio
+@pytest.mark.daily
 async def test_without_a_place_the_newest_of_its_own_copies_comes_back(host: Host) -> None:
     """Older and newer ones lie beside each other, and one of them is broken."""
     database = host.state / "purveyor.db"
@@ -126,6 +128,7 @@ async def test_without_a_place_the_newest_of_its_own_copies_comes_back(host: Hos
 
 
 @pytest.mark.anyio
+@pytest.mark.daily
 async def test_a_place_that_is_named_and_the_key_on_paper_are_enough(
     host: Host, tmp_path: Path
 ) -> None:
@@ -161,6 +164,7 @@ async def test_a_place_that_is_named_and_the_key_on_paper_are_enough(
 
 
 @pytest.mark.anyio
+@pytest.mark.daily
 async def test_what_came_after_the_copy_is_named_and_left_alone(host: Host) -> None:
     made = copies.copy(host.state / "purveyor.db", "daily-1")
     async with host.open() as app:
@@ -181,6 +185,7 @@ async def test_what_came_after_the_copy_is_named_and_left_alone(host: Host) -> N
 
 
 @pytest.mark.anyio
+@pytest.mark.daily
 async def test_a_copy_of_before_a_restore_is_refused(host: Host) -> None:
     """Its data is kept and old: to go on with it would be to lose what came since."""
     copies.copy(host.state / "purveyor.db", "daily-1")
@@ -195,6 +200,7 @@ async def test_a_copy_of_before_a_restore_is_refused(host: Host) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.daily
 async def test_what_was_under_way_is_named_and_not_gone_on_with(host: Host) -> None:
     async with host.open() as app:
         number = await do(app, "restart", service="main")
@@ -209,6 +215,7 @@ async def test_what_was_under_way_is_named_and_not_gone_on_with(host: Host) -> N
 
 
 @pytest.mark.anyio
+@pytest.mark.daily
 async def test_who_took_over_elsewhere_is_not_put_back_here(host: Host, tmp_path: Path) -> None:
     async with host.open() as app:
         await app.copies.flush(10)
@@ -224,6 +231,7 @@ async def test_who_took_over_elsewhere_is_not_put_back_here(host: Host, tmp_path
 
 
 @pytest.mark.anyio
+@pytest.mark.daily
 async def test_without_any_copy_the_other_way_is_named(host: Host) -> None:
     shutil.rmtree(host.place)
     shutil.rmtree(host.state / "copies", ignore_errors=True)
@@ -235,6 +243,7 @@ async def test_without_any_copy_the_other_way_is_named(host: Host) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("how", ["removed", "replaced", "emptied"])
+@pytest.mark.daily
 async def test_a_database_that_is_taken_from_under_the_daemon_is_told_and_rescued(
     host: Host, how: str
 ) -> None:

@@ -84,6 +84,7 @@ async def seen(host: Host) -> tuple[Any, dict[int, Any]]:
         return await picture(host, app), await app.context.store.read(bindings)
 
 
+@pytest.mark.daily
 async def test_everything_comes_back_with_the_numbers_and_the_passwords_that_it_had(
     old: Host, new: Host, fire: Fire
 ) -> None:
@@ -107,6 +108,7 @@ async def test_everything_comes_back_with_the_numbers_and_the_passwords_that_it_
     assert "fk-asleep" not in running
 
 
+@pytest.mark.daily
 async def test_what_comes_later_comes_by_itself_once_a_person_has_looked(
     old: Host, new: Host, fire: Fire
 ) -> None:
@@ -202,6 +204,7 @@ async def test_a_damaged_backup_is_named_and_the_one_before_it_used(
         assert any(newest.name in text for text in main.differences) == (damage == "altered")
 
 
+@pytest.mark.daily
 async def test_an_archive_that_lacks_a_file_is_passed_over_by_name(
     old: Host, new: Host, fire: Fire
 ) -> None:
@@ -311,6 +314,7 @@ async def test_an_image_that_cannot_be_had_keeps_one_service_away_and_no_other(
         assert new.server("risen").held.resources["news_production"] == {"precious": "gold"}
 
 
+@pytest.mark.daily
 async def test_only_what_is_vouched_for_is_used(old: Host, new: Host, fire: Fire) -> None:
     """An unsigned backup, whose signature was cut off."""
     old.burn()
@@ -325,6 +329,7 @@ async def test_only_what_is_vouched_for_is_used(old: Host, new: Host, fire: Fire
 # ---------------------------------------------------------------- whose data it is
 
 
+@pytest.mark.daily
 async def test_what_was_purged_after_the_backup_is_purged_again(
     old: Host, new: Host, fire: Fire
 ) -> None:
@@ -389,6 +394,7 @@ async def test_a_former_login_ends_with_the_host_and_does_not_come_back(
     assert (await seen(new))[1] == accounts
 
 
+@pytest.mark.daily
 async def test_what_is_younger_than_the_state_is_kept_closed_for_its_owner(
     old: Host, new: Host, fire: Fire
 ) -> None:
@@ -449,6 +455,7 @@ async def test_a_state_of_the_past_has_todays_passwords_and_no_revoked_token(
 # ---------------------------------------------------------------- in the way
 
 
+@pytest.mark.daily
 async def test_a_port_that_is_taken_is_named_before_anything_is_claimed(
     old: Host, new: Host, fire: Fire
 ) -> None:
@@ -472,6 +479,7 @@ async def test_a_port_that_is_taken_is_named_before_anything_is_claimed(
             assert any("main listens on port" in text for text in told.notes)
 
 
+@pytest.mark.daily
 async def test_a_machine_that_has_the_installation_is_left_alone(
     old: Host, new: Host, fire: Fire
 ) -> None:
@@ -484,6 +492,7 @@ async def test_a_machine_that_has_the_installation_is_left_alone(
 
 
 @pytest.mark.parametrize("key", [b"\0" * 32, b"\xff" * 32])
+@pytest.mark.daily
 async def test_another_key_opens_nothing(key: bytes, old: Host, new: Host) -> None:
     old.burn()
     with pytest.raises(BadInput, match="opens no copy"):
@@ -496,6 +505,7 @@ async def test_a_place_without_a_copy_is_named(old: Host, fire: Fire, tmp_path: 
         await Host(fire.room / "new", tmp_path).recover(fire.key)
 
 
+@pytest.mark.daily
 async def test_the_state_of_a_later_version_is_refused_with_both_versions_named(
     old: Host, new: Host, fire: Fire
 ) -> None:
@@ -623,6 +633,7 @@ async def test_a_recovery_called_again_goes_on(old: Host, new: Host, fire: Fire)
             await app.context.store.write(controller.finish)
 
 
+@pytest.mark.daily
 async def test_a_place_with_an_odd_name_and_no_room_for_the_state(old: Host, fire: Fire) -> None:
     old.burn()
     odd = fire.room / 'a "place", with \\ and ü'

@@ -37,6 +37,7 @@ def files(scene: Scene) -> set[str]:
 
 
 @pytest.mark.anyio
+@pytest.mark.daily
 async def test_what_runs_is_taken_in_and_runs_on(scene: Scene) -> None:
     async with scene.open() as app:
         before = {item.id: item for item in await app.context.store.read(services.list_all)}
@@ -108,6 +109,7 @@ async def test_what_runs_is_taken_in_and_runs_on(scene: Scene) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.daily
 async def test_data_of_nobody_is_not_taken_in(scene: Scene) -> None:
     lose(scene)
     scene.engine.world.volumes.clear()

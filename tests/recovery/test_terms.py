@@ -85,6 +85,7 @@ async def recovered(app: App) -> None:
 # ---------------------------------------------------------------- another one takes over
 
 
+@pytest.mark.daily
 async def test_a_recovery_elsewhere_supersedes_the_one_that_lives(
     scene: Scene, other: Scene, place: LocalStorage
 ) -> None:
@@ -115,6 +116,7 @@ async def test_a_recovery_elsewhere_supersedes_the_one_that_lives(
     assert files(place.root) == before, "nor at the end"
 
 
+@pytest.mark.daily
 async def test_what_expires_stays_where_another_one_writes(
     scene: Scene, other: Scene, place: LocalStorage
 ) -> None:
@@ -136,6 +138,7 @@ async def test_what_expires_stays_where_another_one_writes(
         assert {name for name in files(place.root) if name.startswith("main/")} < before
 
 
+@pytest.mark.daily
 async def test_who_writes_or_deletes_asks_first_and_does_not_wait_for_the_next_look(
     scene: Scene, other: Scene, place: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +162,7 @@ async def test_who_writes_or_deletes_asks_first_and_does_not_wait_for_the_next_l
         }
 
 
+@pytest.mark.daily
 async def test_a_command_without_the_daemon_asks_too(
     scene: Scene, other: Scene, place: LocalStorage
 ) -> None:
@@ -194,6 +198,7 @@ async def test_the_old_one_started_again_is_refused_however_often(
         )
 
 
+@pytest.mark.daily
 async def test_a_copy_of_the_machine_makes_the_older_process_give_way(
     scene: Scene, other: Scene, place: LocalStorage
 ) -> None:
@@ -211,6 +216,7 @@ async def test_a_copy_of_the_machine_makes_the_older_process_give_way(
             assert len(await told(app, "state-copy.superseded")) == 1
 
 
+@pytest.mark.daily
 async def test_two_copies_of_a_machine_that_start_at_once_are_not_both_taken_for_the_one(
     scene: Scene, other: Scene, place: LocalStorage
 ) -> None:
@@ -223,6 +229,7 @@ async def test_two_copies_of_a_machine_that_start_at_once_are_not_both_taken_for
         assert bool(status(app, place).superseded) != bool(status(clone, place).superseded)
 
 
+@pytest.mark.daily
 async def test_takeover_is_a_persons_word_and_reopens_what_was_closed(
     scene: Scene, other: Scene, place: LocalStorage
 ) -> None:
@@ -245,6 +252,7 @@ async def test_takeover_is_a_persons_word_and_reopens_what_was_closed(
             ).incarnation
 
 
+@pytest.mark.daily
 async def test_a_takeover_by_a_command_without_the_daemon_is_claimed_when_it_ends(
     scene: Scene, other: Scene, place: LocalStorage
 ) -> None:
@@ -311,6 +319,7 @@ class Slow(LocalStorage):
         return content
 
 
+@pytest.mark.daily
 async def test_an_answer_that_was_on_its_way_does_not_undo_a_takeover(
     scene: Scene, other: Scene, tmp_path: Path
 ) -> None:
@@ -330,6 +339,7 @@ async def test_an_answer_that_was_on_its_way_does_not_undo_a_takeover(
         assert app.context.part(Fence).closed == {}
 
 
+@pytest.mark.daily
 async def test_a_mark_that_our_key_did_not_make_stops_nobody(
     scene: Scene, place: LocalStorage
 ) -> None:
@@ -346,6 +356,7 @@ async def test_a_mark_that_our_key_did_not_make_stops_nobody(
         await current(app, place)
 
 
+@pytest.mark.daily
 async def test_a_place_that_was_taken_over_is_asked_again_when_its_source_has_changed(
     scene: Scene, other: Scene, tmp_path: Path
 ) -> None:
@@ -368,6 +379,7 @@ async def test_a_place_that_was_taken_over_is_asked_again_when_its_source_has_ch
         assert app.context.part(Fence).closed == {}
 
 
+@pytest.mark.daily
 def test_of_many_that_claim_at_once_one_gets_it(tmp_path: Path) -> None:
     for number in range(5):
         won: list[bytes] = []
@@ -431,6 +443,7 @@ def test_of_many_that_claim_at_once_in_a_bucket_one_gets_it(
     anyio.run(work)
 
 
+@pytest.mark.daily
 async def test_a_term_that_is_ours_already_is_claimed_again(
     scene: Scene, place: LocalStorage
 ) -> None:
@@ -457,6 +470,7 @@ async def followed(scene: Scene, app: App) -> None:
     await look_after(app, ship=True)
 
 
+@pytest.mark.daily
 async def test_archives_ship_and_thin_nothing_where_another_one_writes(
     scene: Scene, other: Scene, place: LocalStorage
 ) -> None:
@@ -513,6 +527,7 @@ async def test_an_archive_asks_once_a_minute_and_before_it_deletes(
 # ---------------------------------------------------------------- places that are away
 
 
+@pytest.mark.daily
 async def test_a_place_that_is_away_at_the_start_gets_it_when_it_is_back(
     scene: Scene, place: LocalStorage, tmp_path: Path
 ) -> None:
@@ -530,6 +545,7 @@ async def test_a_place_that_is_away_at_the_start_gets_it_when_it_is_back(
         assert (await newest(app, gone)).body == (await newest(app, place)).body
 
 
+@pytest.mark.daily
 async def test_one_that_hangs_holds_up_nobody(
     scene: Scene, place: LocalStorage, tmp_path: Path
 ) -> None:
@@ -555,6 +571,7 @@ async def test_one_that_hangs_holds_up_nobody(
             hanging.frozen = False
 
 
+@pytest.mark.daily
 async def test_a_takeover_does_not_wait_for_a_place_that_hangs(
     scene: Scene, place: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -783,6 +800,7 @@ async def test_old_copies_and_old_marks_are_thinned(
         assert (await app.copies.identity()).mark.path in marks
 
 
+@pytest.mark.daily
 async def test_a_folder_in_the_state_directory_is_no_place_and_is_not_in_the_copy(
     scene: Scene, tmp_path: Path
 ) -> None:
@@ -801,6 +819,7 @@ async def test_a_folder_in_the_state_directory_is_no_place_and_is_not_in_the_cop
         assert "backup.key" not in names
 
 
+@pytest.mark.daily
 def test_two_buckets_of_one_name_are_two_places() -> None:
     def bucket(**given: Any) -> S3Storage:
         known: dict[str, Any] = {
@@ -824,6 +843,7 @@ def test_two_buckets_of_one_name_are_two_places() -> None:
     assert one.address == bucket(endpoint="https://one/").address
 
 
+@pytest.mark.daily
 async def test_the_end_tells_which_places_have_not_got_the_last(
     scene: Scene, place: LocalStorage, tmp_path: Path
 ) -> None:
@@ -840,6 +860,7 @@ async def test_the_end_tells_which_places_have_not_got_the_last(
             )
 
 
+@pytest.mark.daily
 async def test_a_place_that_does_what_nobody_expects_ends_no_process(
     scene: Scene, place: LocalStorage, tmp_path: Path
 ) -> None:
@@ -857,6 +878,7 @@ async def test_a_place_that_does_what_nobody_expects_ends_no_process(
             await do(app, "backup", service="nobody")
 
 
+@pytest.mark.daily
 async def test_a_mark_that_somebody_without_the_key_put_in_our_way_stops_nobody(
     scene: Scene, place: LocalStorage
 ) -> None:
