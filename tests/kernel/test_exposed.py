@@ -94,6 +94,22 @@ async def test_each_call_that_changes_something_is_made_of_a_declaration(scene: 
             assert (item.command.title == "") == (item.operation in at_once), item.operation
 
 
+@pytest.mark.anyio
+async def test_no_call_has_two_paths_which_would_be_described_in_another_order_each_time(
+    scene: Scene,
+) -> None:
+    async with scene.open() as app:
+        routes = [item for item in create_api(app).routes if isinstance(item, HTTPRoute)]
+    several = {
+        handler.handler_name
+        for route in routes
+        if route.path.startswith("/api/") and not route.path.startswith("/api/schema")
+        for handler, _ in route.route_handler_map.values()
+        if len(handler.paths) > 1
+    }
+    assert several == set()
+
+
 def test_the_commands_that_are_declared_are_there_and_made_of_it() -> None:
     root = click.Context(cli, info_name="purveyor")
     found: dict[str, list[click.Command]] = {}
