@@ -76,7 +76,10 @@ survey() { # of the container's addresses: those at home, those that are nobody'
     done </proc/net/route
     owned=' ' theirs=
     if [ -r "$NETWORKS" ]; then
-        while read -r slot range; do
+        while read -r slot range || [ -n "$slot" ]; do
+            # a line that is none of ours would end this shell, and with it every server
+            case $slot in '' | *[!0-9]* | 0?*) continue ;; esac
+            case $range in *[!0-9./]* | *..* | 0[0-9]* | *[./]0[0-9]* | */*/* | */???* | */3[3-9] | */[4-9][0-9]) continue ;; [0-9]*.[0-9]*.[0-9]*.[0-9]*/[0-9]*) ;; *) continue ;; esac
             value "${range%/*}"; bits=$((32 - ${range#*/})) from=$((at >> bits))
             for item in $table; do
                 if [ $((${item#*=} >> bits)) = "$from" ]; then owned="$owned${item%=*} " theirs="$theirs $((PORTS + slot)):${item%=*}"; fi
@@ -85,12 +88,13 @@ survey() { # of the container's addresses: those at home, those that are nobody'
     fi
     free=; for item in $table; do case $owned in *" ${item%=*} "*) ;; *) free="$free -${item%=*}" ;; esac; done
 }
-places() { # into $where: what the server N listens on, once that was surveyed. A server takes sixteen addresses
+places() { # into $where: what the server N listens on, once that was surveyed. A server takes sixteen addresses: the first ones
     where='* -::*'
     if [ "$1" = own ]; then if [ -n "$home" ]; then where="127.0.0.1$home"; fi; return; fi
     if [ "$owned" = ' ' ]; then return; fi
-    some=$free; for item in $theirs; do case $item in "$1":*) some="$some -${item#*:}" ;; esac; done
-    set -- $some; if [ $# -le 16 ]; then where=${some# }; fi
+    some=
+    for item in $theirs; do case "$item $some " in "$1":*" -${item#*:} "*) ;; "$1":*) some="$some -${item#*:}" ;; esac; done # twice is once too often
+    where= left=16; for item in $some $free; do if [ "$left" -gt 0 ]; then where="$where $item" left=$((left - 1)); fi; done; where=${where# }
 }
 settle() { # have servers that run listen where they should; what cannot be told now is told again
     survey; whole=yes
