@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,8 +31,8 @@ class Fire(NamedTuple):
     place: Path
 
     def recover(self, *words: str) -> tuple[str, ...]:
-        """The words of a recovery onto the new host."""
-        return ("recover", str(self.place), "--key", str(self.key), *words)
+        """The words of a recovery onto the new host; other tests may listen where the old one did."""
+        return ("recover", str(self.place), "--key", str(self.key), "--move-ports", *words)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,7 @@ def test_the_key_is_typed_from_paper_and_a_slip_of_the_pen_is_named(fire: Fire) 
     assert "Line 3 of the key is not as it was printed." in refused.err
     assert not fire.new.state.exists()
     typed = "\n".join(line.lower() for line in lines) + "\n"
-    told(fire.new, "recover", str(fire.place), "--yes", stdin=typed)
+    told(fire.new, "recover", str(fire.place), "--move-ports", "--yes", stdin=typed)
     # whoever has just read it from paper is not asked to print it
     assert "backup key print" not in say(fire.new, "doctor").all
 
@@ -171,11 +172,11 @@ def test_a_recovery_is_done_on_the_machine_itself(fire: Fire, words: tuple[str, 
 def test_one_that_was_interrupted_goes_on_when_it_is_called_again(fire: Fire) -> None:
     key = fire.old.key()
     fire.old.burn()
-    anyio.run(fire.new.claim, key)
+    anyio.run(partial(fire.new.claim, key, move_ports=True))
     waiting = json.loads(say(fire.new, "--json", *fire.recover()).out)
     assert {item["state"] for item in waiting["recovery"]["services"]} == {"back"}
     third = Host(fire.new.folder.with_name("third"), fire.place)
-    anyio.run(third.claim, key)
+    anyio.run(partial(third.claim, key, move_ports=True))
     said = told(third, *fire.recover())
     assert f"A recovery from {fire.place} is under way in {third.state}; it goes on." in said
 
