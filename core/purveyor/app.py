@@ -373,7 +373,7 @@ class PluginCore:
 
     async def outward(self) -> bool:
         last = await self._app.bus.last()
-        if not await self._app.context.store.read(hold.held):
+        if not await self._app.context.store.read(hold.is_held):
             return False
         async for event in self._app.bus.follow(last):
             if event.type == "recovery.finished":

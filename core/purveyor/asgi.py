@@ -36,7 +36,7 @@ from purveyor.internal_client import InwardClient, inward
 from purveyor.kernel.api import problems
 from purveyor.kernel.api import routes as api_routes
 from purveyor.kernel.api.auth import Authentication, still_valid
-from purveyor.kernel.api.headers import Published, guarded
+from purveyor.kernel.api.headers import Published, add_security_headers
 from purveyor.kernel.api.peers import for_apps_only
 from purveyor.kernel.events import routes as event_routes
 from purveyor.kernel.operations import routes as operation_routes
@@ -122,7 +122,7 @@ def create_api(app: App) -> Litestar:
     made = Litestar(
         [api],
         middleware=[for_apps_only, published.middleware],
-        before_send=[guarded, published.strict, on_answer],
+        before_send=[add_security_headers, published.strict, on_answer],
         state=State({"core": app}),
         exception_handlers={
             PurveyorError: problems.on_purveyor_error,

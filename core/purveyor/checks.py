@@ -146,9 +146,9 @@ async def of_names(app: App) -> list[Check]:
 
     def look(tx: Tx) -> tuple[list[tuple[str, list[str]]], list[str]]:
         namespace = app.context.engine.namespace
-        return names.shared(tx), [
+        return names.find_shared(tx), [
             name
-            for name, held in names.held(tx).items()
+            for name, held in names.list_holders(tx).items()
             if name.startswith(f"{namespace}-") and held[0].environment_id
         ]
 
@@ -229,7 +229,7 @@ async def of_app(app: App, project: str, environment: str) -> list[Check]:
         if place is None or not active:
             return [], "", None
         try:
-            expected = variables.merged(
+            expected = variables.merge_variables(
                 tx, variables.variables_of(tx, app.context, record.id, place.id, by_name=True)
             )
         except PurveyorError:
@@ -292,7 +292,7 @@ async def of_backups(app: App) -> list[Check]:
     """Whether the last backup of each service is good, and schedules keep to their times."""
 
     def look(tx: Tx) -> tuple[list[ServiceRecord], list[BackupRecord], list[ScheduleRecord]]:
-        return services.list_all(tx), backups.listed(tx), backups.schedules(tx)
+        return services.list_all(tx), backups.list_backups(tx), backups.schedules(tx)
 
     every, made, schedules = await app.context.store.read(look)
     found = [_last(service, made) for service in every] + [

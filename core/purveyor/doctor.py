@@ -354,7 +354,7 @@ async def _network_of(app: App, binding: BindingRecord) -> str:
 
 async def stuck(app: App) -> list[tuple[str, str, str]]:
     """Operations that cannot be ended now: what each is, why it waits, and what to do."""
-    found = await app.context.store.read(operations.unfinished)
+    found = await app.context.store.read(operations.list_unfinished)
     waiting = [(item, app.runner.waiting(item.id)) for item in found]
     return [
         (
@@ -393,7 +393,7 @@ async def endings(app: App) -> list[tuple[str, str]]:
         for item in projects.ending(tx):
             until = (
                 "it serves"
-                if projects.due(tx, item)
+                if projects.is_due(tx, item)
                 else f"its next deploy (deployment {item.ends_after} uses it)"
             )
             text = (
@@ -401,7 +401,7 @@ async def endings(app: App) -> list[tuple[str, str]]:
                 f"account until {until}."
             )
             found.append((services.get(tx, item.service_id).name, text))
-        for item in projects.outlived(tx):
+        for item in projects.list_outlived(tx):
             text = (
                 f"Former credentials of {item.project}/{item.environment} work until "
                 f"{item.former_until:%Y-%m-%d %H:%M:%S %Z}."

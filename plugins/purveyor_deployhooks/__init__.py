@@ -46,7 +46,7 @@ class DeployHooks(bases.Everyones):
     async def before_deploy(self, deployment: Deployment) -> str | None:
         """The first executable that ends badly refuses the deploy, with what it said last."""
         assert self._core is not None
-        for path in await scripts.listed(self._core.folder(FOLDER) / BEFORE):
+        for path in await scripts.list_scripts(self._core.folder(FOLDER) / BEFORE):
             ended = await scripts.run(path, BEFORE, scripts.about(deployment))
             if ended.refusal:
                 return f"{path.name}: {ended.refusal}"

@@ -78,7 +78,7 @@ class WebhookRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     first_retry: float = 5.0
 
 
-def signed(secret: str, delivery: int, body: str, at: datetime) -> dict[str, str]:
+def sign(secret: str, delivery: int, body: str, at: datetime) -> dict[str, str]:
     """The headers that say which delivery it is, and sign it, as Standard Webhooks has them
     (webhook-…); beside them those of before, which sign with HMAC-SHA256 of the time, a dot and the
     body, in hexadecimal.
@@ -284,9 +284,7 @@ class Outbox:
                 "Content-Type": "application/json",
                 "User-Agent": "purveyor",
                 "Purveyor-Event": row["type"],
-                **signed(
-                    self._core.unseal(row["secret"]), row["id"], row["body"], datetime.now(UTC)
-                ),
+                **sign(self._core.unseal(row["secret"]), row["id"], row["body"], datetime.now(UTC)),
             }
             with anyio.fail_after(TIMEOUT):
                 await check_address(row["url"])

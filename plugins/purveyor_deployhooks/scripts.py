@@ -46,7 +46,7 @@ def plain(event: Event) -> dict[str, Any]:
     return found
 
 
-async def listed(folder: Path) -> list[Path]:
+async def list_scripts(folder: Path) -> list[Path]:
     """The files of a folder, in the order of their names; those that begin with a dot are left
     out."""
 
@@ -62,7 +62,7 @@ async def listed(folder: Path) -> list[Path]:
 
 async def run_all(core: Core, folder: Path, word: str, facts: Mapping[str, Any]) -> None:
     """Run what is there; what ends badly is logged, and hurts nobody."""
-    for path in await listed(folder):
+    for path in await list_scripts(folder):
         ended = await run(path, word, facts)
         if ended.refusal:
             core.logger.warning("hook.failed", hook=f"{word}/{path.name}", reason=ended.refusal)

@@ -22,7 +22,7 @@ class Patterns:
         place = 0
         for pattern in patterns:
             self._begin |= 1 << place
-            for taken in compiled(pattern):
+            for taken in compile_pattern(pattern):
                 if taken is None:
                     self._stays |= 1 << place
                     continue
@@ -47,7 +47,7 @@ class Patterns:
         return found
 
 
-def compiled(pattern: str) -> list[int | None]:
+def compile_pattern(pattern: str) -> list[int | None]:
     """A pattern of Redis, place by place; None takes any number of bytes: * ? [abc] [^a] [a-z], and
     a backslash before what is meant as it is."""
     text, found, place = pattern.encode(), list[int | None](), 0

@@ -52,10 +52,10 @@ def command(given: Any) -> Words:
         raise bad_input(
             "A command must be a JSON array that is not empty.", 'For example: ["GET", "key"]'
         )
-    return allowed(tuple(_word(item) for item in given))
+    return require_allowed(tuple(_word(item) for item in given))
 
 
-def allowed(words: Words) -> Words:
+def require_allowed(words: Words) -> Words:
     """The same, once all of it is there. Raises `KVError` for what is refused."""
     name = words[0].upper() if isinstance(words[0], str) else ""
     if name in OF_THE_CONNECTION:
@@ -105,7 +105,7 @@ def from_path(raw_path: bytes, prefix: str, query: bytes, body: bytes) -> Words:
     more: list[Word] = [body] if body else []
     for name, value in parse_qsl(query.decode("ascii", "replace"), keep_blank_values=True):
         more += [name, value] if value else [name]
-    return allowed((*command(words), *more))
+    return require_allowed((*command(words), *more))
 
 
 class Encoding:

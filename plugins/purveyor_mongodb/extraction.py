@@ -24,7 +24,7 @@ async def extract(source: Source, database: str, sink: Sink) -> None:
     collection: mongorestore wants the server's own buckets for one."""
     found, seen = False, set()
     async for part in read_parts(source):
-        if part.name != COLLECTION or not inventory.carried(
+        if part.name != COLLECTION or not inventory.is_carried(
             part.facts["database"], part.facts["collection"]
         ):
             continue
@@ -32,7 +32,7 @@ async def extract(source: Source, database: str, sink: Sink) -> None:
         if part.facts["database"] == database:
             found = True
             await _write(
-                inventory.decoded(database, part.facts["collection"], part.facts["about"]),
+                inventory.decode(database, part.facts["collection"], part.facts["about"]),
                 part,
                 sink,
             )

@@ -176,7 +176,7 @@ async def holdings(client: Any, database: str) -> tuple[list[Holding], list[Find
     items = [item async for item in await client[database].list_collections()]
     for item in sorted(items, key=lambda item: (item.get("type") == "view", item["name"])):
         name, kind = str(item["name"]), str(item.get("type") or "collection")
-        if not carried(database, name):
+        if not is_carried(database, name):
             if await _is_somebodys(client, database, name):
                 left.append(Finding(where=database, what=name, why=_why_left(database)))
             continue
@@ -202,7 +202,7 @@ async def holdings(client: Any, database: str) -> tuple[list[Holding], list[Find
     return found, left
 
 
-def carried(database: str, name: str) -> bool:
+def is_carried(database: str, name: str) -> bool:
     """Whether a backup has it, and a restore may write it."""
     if database in ("config", "local") or (database == "admin" and name in ADMINS_OWN):
         return False
@@ -262,14 +262,14 @@ async def _indexes(client: Any, database: str, name: str) -> tuple[list[dict[str
     ], building
 
 
-def encoded(holding: Holding) -> str:
+def encode(holding: Holding) -> str:
     """Options and indexes hold types that JSON has not."""
     return bson.encode(
         {"kind": holding.kind, "options": holding.options, "indexes": holding.indexes}
     ).hex()
 
 
-def decoded(database: str, name: str, about: str) -> Holding:
+def decode(database: str, name: str, about: str) -> Holding:
     found = bson.decode(bytes.fromhex(about))
     kind = found.get("kind") or ("view" if "viewOn" in found["options"] else "collection")
     return Holding(

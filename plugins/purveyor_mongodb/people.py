@@ -174,9 +174,9 @@ async def _user(client: Any, item: dict[str, Any]) -> Finding | None:
     )
 
 
-def packed(documents: Documents) -> bytes:
+def pack(documents: Documents) -> bytes:
     return b"".join(bson.encode(item) for item in documents)
 
 
-def unpacked(data: bytes) -> Documents:
+def unpack(data: bytes) -> Documents:
     return [dict(item) for item in bson.decode_all(data)]

@@ -30,7 +30,7 @@ async def restore(
         async with inventory.connect(service, access) as client:
             async for part in read_parts(source):
                 if part.name == COLLECTION:
-                    holding = inventory.decoded(
+                    holding = inventory.decode(
                         part.facts["database"], part.facts["collection"], part.facts["about"]
                     )
                     if _wanted(holding, options):
@@ -53,7 +53,7 @@ async def restore(
                         )
                     )
                 elif part.name in (ROLES, USERS):
-                    documents = people.unpacked(await part.read())
+                    documents = people.unpack(await part.read())
                     chosen = [
                         item for item in documents if not options.only or item["db"] in options.only
                     ]
@@ -78,7 +78,7 @@ def _wanted(holding: Holding, options: RestoreOptions) -> bool:
     """Our marks come along with whatever is chosen. What a stream has no business to write is not
     written."""
     chosen = not options.only or holding.database in options.only or not holding.counted
-    return chosen and inventory.carried(holding.database, holding.name)
+    return chosen and inventory.is_carried(holding.database, holding.name)
 
 
 async def _refill(

@@ -99,7 +99,7 @@ async def backup(service: Service, access: Access, sink: Sink) -> Inventory:
                 )
             else:
                 for kind, documents in ((ROLES, roles), (USERS, users)):
-                    await writer.whole(kind, people.packed(documents))
+                    await writer.whole(kind, people.pack(documents))
                     tally.people(kind, documents)
     except ConnectionFailure as error:
         raise Failed(
@@ -145,7 +145,7 @@ async def _collection(client: Any, holding: Holding, writer: PartWriter, tally: 
     """Whether it was read to its end."""
     database = holding.database
     facts = {"database": database, "collection": holding.name}
-    await writer.begin(COLLECTION, **facts, about=inventory.encoded(holding))
+    await writer.begin(COLLECTION, **facts, about=inventory.encode(holding))
     if holding.kind == "view":
         documents, why = 0, ""
     else:

@@ -20,11 +20,11 @@ async def contents(source: Source, into: Contents) -> None:
     """Of a collection that is there twice the later counts."""
     seen = set()
     async for part in read_parts(source):
-        if part.name != COLLECTION or not inventory.carried(
+        if part.name != COLLECTION or not inventory.is_carried(
             part.facts["database"], part.facts["collection"]
         ):
             continue
-        holding = inventory.decoded(
+        holding = inventory.decode(
             part.facts["database"], part.facts["collection"], part.facts["about"]
         )
         name = f"{holding.database}.{holding.name}"

@@ -5,7 +5,7 @@ from typing import Any
 
 from purveyor_hooks import Access, Binding, Conflict, Service
 from purveyor_postgres import server, walls
-from purveyor_postgres.sql import literal, quoted, verifier
+from purveyor_postgres.sql import literal, quote, verifier
 from purveyor_postgres.walls import KEEPER, RIGHTS, change, ensure_role, is_superuser, shut_out
 
 SPARE = 10  # connections that one project alone cannot take
@@ -64,7 +64,7 @@ async def _ensure_owner(service: Service, connection: Any, binding: Binding) -> 
     until it is rotated."""
     mark = await _mark(connection, binding.resource)
     _require_ours(binding.resource, mark, mark == binding.mark)
-    role, word = quoted(binding.resource), "CREATE" if mark is None else "ALTER"
+    role, word = quote(binding.resource), "CREATE" if mark is None else "ALTER"
     rights = f"NOLOGIN {RIGHTS}" if mark is None else RIGHTS
     if binding.account == binding.resource:
         rights = (
@@ -81,8 +81,8 @@ async def _ensure_login(service: Service, connection: Any, binding: Binding) -> 
     mark = await _mark(connection, binding.account)
     _require_ours(binding.account, mark, (mark or "").startswith(f"{binding.mark} {walls.LOGIN} "))
     role, owner, word = (
-        quoted(binding.account),
-        quoted(binding.resource),
+        quote(binding.account),
+        quote(binding.resource),
         "CREATE" if mark is None else "ALTER",
     )
     secret = verifier(binding.password)
@@ -110,7 +110,7 @@ async def _ensure_database(connection: Any, binding: Binding, extra: str) -> str
     if held is None:
         # template0: nobody can be connected to it, which would make this fail
         await connection.execute(
-            f"CREATE DATABASE {quoted(name)} OWNER {quoted(binding.resource)} TEMPLATE template0"
+            f"CREATE DATABASE {quote(name)} OWNER {quote(binding.resource)} TEMPLATE template0"
         )
     elif held["owner"] != binding.resource and not (
         held["owner"] == KEEPER and (not extra or held["mark"] == mark)
@@ -120,7 +120,7 @@ async def _ensure_database(connection: Any, binding: Binding, extra: str) -> str
             remedy="Rename it, or choose another name.",
         )
     if extra:
-        await connection.execute(f"COMMENT ON DATABASE {quoted(name)} IS {literal(mark)}")
+        await connection.execute(f"COMMENT ON DATABASE {quote(name)} IS {literal(mark)}")
     return name
 
 
@@ -130,7 +130,7 @@ async def _take_over(
     """The database is ours, what is in it the project's: so it makes schemas and extensions, and
     cannot set anything that everybody would get who comes in, nor forbid to come in. One of before
     is handed over without moving a table."""
-    database, role = quoted(name), quoted(owner)
+    database, role = quote(name), quote(owner)
     await ensure_role(connection, KEEPER)
     if (await connection.fetchrow(HOLDER, name))["owner"] != KEEPER:
         await connection.execute(f"ALTER DATABASE {database} OWNER TO {KEEPER}")
@@ -153,7 +153,7 @@ async def rotate_administrator(service: Service, access: Access, previous: Servi
     """One of the two passwords works; from now on it is the new one."""
     import asyncpg
 
-    role, secret = quoted(service.parameters["username"]), verifier(service.parameters["password"])
+    role, secret = quote(service.parameters["username"]), verifier(service.parameters["password"])
     try:
         async with server.connection(previous, access) as connection:
             await connection.execute(f"ALTER ROLE {role} PASSWORD '{secret}'")
@@ -238,11 +238,11 @@ async def purge(service: Service, access: Access, connection: Any, binding: Bind
         await shut_out(connection, role)
     owners, names = [binding.resource, KEEPER], [binding.resource, *binding.extras.values()]
     for row in await connection.fetch(OF_BINDING, owners, names, f"{binding.mark} {walls.EXTRA} "):
-        await connection.execute(f"DROP DATABASE {quoted(row['datname'])} WITH (FORCE)")
+        await connection.execute(f"DROP DATABASE {quote(row['datname'])} WITH (FORCE)")
     for role in logins:
         if role != binding.resource:
             await walls.drop_login(service, access, connection, role, binding.resource)
-    await connection.execute(f"DROP ROLE {quoted(binding.resource)}")
+    await connection.execute(f"DROP ROLE {quote(binding.resource)}")
 
 
 async def purge_extra(connection: Any, binding: Binding, extra: str) -> None:
@@ -258,4 +258,4 @@ async def purge_extra(connection: Any, binding: Binding, extra: str) -> None:
             f"The database {name} belongs to {held['owner']}.",
             remedy="Give it back to the owner that it had, or rename it.",
         )
-    await connection.execute(f"DROP DATABASE {quoted(name)} WITH (FORCE)")
+    await connection.execute(f"DROP DATABASE {quote(name)} WITH (FORCE)")

@@ -9,7 +9,7 @@ import asyncpg
 from purveyor_hooks import Access, Conflict, Listing, NotFound, Service
 from purveyor_postgres.logins import login, opened_as
 from purveyor_postgres.server import connection, reason
-from purveyor_postgres.sql import quoted
+from purveyor_postgres.sql import quote
 
 PAGE, LONGEST, LIMIT = 50, 300, 6.0
 DATABASES = """
@@ -62,7 +62,7 @@ async def browse(
             row = await opened.fetchrow(FIND, path[1])
             if row is None:
                 raise NotFound(f"There is no table {path[1]!r}.")
-            table = f"{quoted(row['nspname'])}.{quoted(row['relname'])}"
+            table = f"{quote(row['nspname'])}.{quote(row['relname'])}"
             columns = [item["attname"] for item in await opened.fetch(COLUMNS, table)]
     except asyncpg.InvalidCatalogNameError:
         raise NotFound(f"There is no database {database!r}.") from None
@@ -111,8 +111,8 @@ async def _looked_at(
 
 async def _page(opened: Any, table: str, columns: list[str], offset: int, order: str) -> Listing:
     field, descending = order.removeprefix("-"), order.startswith("-")
-    sort = f"ORDER BY {quoted(field)} {'DESC' if descending else 'ASC'}" if field in columns else ""
-    shown = ", ".join(f"left({quoted(column)}::text, {LONGEST})" for column in columns) or "1"
+    sort = f"ORDER BY {quote(field)} {'DESC' if descending else 'ASC'}" if field in columns else ""
+    shown = ", ".join(f"left({quote(column)}::text, {LONGEST})" for column in columns) or "1"
     found = await opened.fetch(
         f"SELECT {shown} FROM {table} {sort} LIMIT {PAGE + 1} OFFSET {offset}"
     )

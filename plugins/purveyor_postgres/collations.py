@@ -21,7 +21,7 @@ async def versions(opened: Any) -> dict[str, str]:
     return {row["what"]: row["version"] for row in await opened.fetch(VERSIONS) if row["version"]}
 
 
-async def compared(opened: Any, database: str, before: Mapping[str, str]) -> list[Finding]:
+async def compare(opened: Any, database: str, before: Mapping[str, str]) -> list[Finding]:
     """What sorts by another version than it did."""
     now = await versions(opened)
     return [

@@ -20,7 +20,7 @@ from purveyor_hooks import Access, Failed, Finding, Service
 from purveyor_postgres.logins import PREFIX, Login, end_sessions, login, opened_as
 from purveyor_postgres.record import COMES_AND_GOES, OF_EXTENSION, OWNER_ROLES, SYSTEM
 from purveyor_postgres.server import connection
-from purveyor_postgres.sql import literal, quoted
+from purveyor_postgres.sql import literal, quote
 from purveyor_postgres.tools import while_busy
 from purveyor_postgres.walls import IS_LOGIN
 
@@ -130,7 +130,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def quoted(self) -> str:
-        return f"{quoted(self.schema)}.{quoted(self.name)}"
+        return f"{quote(self.schema)}.{quote(self.name)}"
 
 
 async def tables(opened: Any) -> list[Table]:
@@ -195,9 +195,9 @@ async def empower(opened: Any, who: Login, members: Iterable[str]) -> None:
     enough, because an owner took its own rights away or an administrator owns it, by the role that
     reads everything."""
     for name in members:
-        await opened.execute(f"GRANT {quoted(name)} TO {quoted(who.name)}")
+        await opened.execute(f"GRANT {quote(name)} TO {quote(who.name)}")
     if await opened.fetchval(UNREADABLE, who.name):
-        await opened.execute(f"GRANT pg_read_all_data TO {quoted(who.name)}")
+        await opened.execute(f"GRANT pg_read_all_data TO {quote(who.name)}")
 
 
 UNREADABLE = """

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from purveyor_hooks import Parameter, Service, quotas
 from purveyor_postgres.accounts import most_connections
-from purveyor_postgres.sql import quoted
+from purveyor_postgres.sql import quote
 from purveyor_postgres.walls import EXTRA, MARK, NOTED, is_superuser, terminate
 
 CONNECTIONS = Parameter(
@@ -127,7 +127,7 @@ async def put_in_force(service: Service, opened: Any) -> str:
 
 async def _connections(opened: Any, row: Any, wanted: int) -> None:
     if row["connections"] != wanted:
-        await opened.execute(f"ALTER ROLE {quoted(row['role'])} CONNECTION LIMIT {wanted}")
+        await opened.execute(f"ALTER ROLE {quote(row['role'])} CONNECTION LIMIT {wanted}")
         if wanted == 0:
             await terminate(opened, row["role"])
 
@@ -141,7 +141,7 @@ async def _temporary(service: Service, opened: Any, row: Any) -> None:
     if there == wanted:
         return
     change = f"SET temp_file_limit = '{kilobytes}kB'" if wanted else "RESET temp_file_limit"
-    await opened.execute(f"ALTER ROLE {quoted(row['role'])} {change}")
+    await opened.execute(f"ALTER ROLE {quote(row['role'])} {change}")
 
 
 async def _read_only(opened: Any, row: Any, *, on: bool) -> None:
@@ -152,7 +152,7 @@ async def _read_only(opened: Any, row: Any, *, on: bool) -> None:
     )
     for database in row["databases"]:
         await opened.execute(
-            f"ALTER ROLE {quoted(row['role'])} IN DATABASE {quoted(database)} {change}"
+            f"ALTER ROLE {quote(row['role'])} IN DATABASE {quote(database)} {change}"
         )
     if on:
         await terminate(opened, row["role"])

@@ -32,7 +32,7 @@ from purveyor_postgres.extensions import KNOWN
 from purveyor_postgres.logins import Login, end_sessions, login, opened_as, sweep
 from purveyor_postgres.record import ADMINISTRATORS, FORMAT, Database, Extension, Inside, Server
 from purveyor_postgres.server import ROOT, connection, maintenance
-from purveyor_postgres.sql import literal, quoted
+from purveyor_postgres.sql import literal, quote
 from purveyor_postgres.toc import Contents, Entry
 from purveyor_postgres.tools import NOBODY, environment, while_busy, within
 from purveyor_postgres.walls import HEIR, KEEPER, ensure_role
@@ -178,7 +178,7 @@ async def _members(here: Restored, opened: Any, server: Server) -> None:
             if item.role in statements.TOO_MUCH or not usual or item.member in projects:
                 why = (
                     f"it was a member of {item.role} and is not: GRANT {item.role} TO "
-                    f"{quoted(item.member)}"
+                    f"{quote(item.member)}"
                 )
                 here.say(Finding(where="", what=what, why=why, notice=not here.options.takes_over))
                 continue
@@ -201,7 +201,7 @@ async def _members(here: Restored, opened: Any, server: Server) -> None:
         else:
             said = " WITH ADMIN OPTION" if item.admin else ""
         try:
-            await opened.execute(f"GRANT {quoted(item.role)} TO {quoted(item.member)}{said}")
+            await opened.execute(f"GRANT {quote(item.role)} TO {quote(item.member)}{said}")
         except asyncpg.PostgresError as error:
             here.say(
                 Finding(
@@ -359,7 +359,7 @@ def _holder(here: Restored, database: Database, inside: Inside) -> str:
 
 async def _make_database(here: Restored, database: Database) -> None:
     """An empty one, with the encoding and locale of before; only the administrator may come in."""
-    name = quoted(database.name)
+    name = quote(database.name)
     locale = [
         f"ENCODING {literal(database.encoding)}",
         f"LC_COLLATE {literal(database.collate)}",
@@ -408,9 +408,9 @@ async def _drop_subscriptions(here: Restored, opened: Any, database: str) -> Non
 
 
 async def drop_subscription(inside: Any, name: str) -> None:
-    await inside.execute(f"ALTER SUBSCRIPTION {quoted(name)} DISABLE")
-    await inside.execute(f"ALTER SUBSCRIPTION {quoted(name)} SET (slot_name = NONE)")
-    await inside.execute(f"DROP SUBSCRIPTION {quoted(name)}")
+    await inside.execute(f"ALTER SUBSCRIPTION {quote(name)} DISABLE")
+    await inside.execute(f"ALTER SUBSCRIPTION {quote(name)} SET (slot_name = NONE)")
+    await inside.execute(f"DROP SUBSCRIPTION {quote(name)}")
 
 
 async def _load_database(here: Restored, database: Database, inside: Inside) -> None:
@@ -419,7 +419,7 @@ async def _load_database(here: Restored, database: Database, inside: Inside) -> 
     await _make_database(here, database)
     async with maintenance(here.service, here.access) as opened:
         await opened.execute(
-            f"GRANT CREATE, TEMPORARY ON DATABASE {quoted(name)} TO {quoted(holder)}"
+            f"GRANT CREATE, TEMPORARY ON DATABASE {quote(name)} TO {quote(holder)}"
         )
     async with connection(here.service, here.access, name) as opened:
         made = await _prepare(here, opened, name, inside, holder)
@@ -437,10 +437,10 @@ async def _load_database(here: Restored, database: Database, inside: Inside) -> 
         await _mappings(here, who, name, inside, holder, said)
         await while_busy(here.service, here.access, who.name, lambda: _analyze(here, who, holder))
         async with maintenance(here.service, here.access) as opened:
-            await opened.execute(f"ALTER ROLE {quoted(who.name)} NOLOGIN")
+            await opened.execute(f"ALTER ROLE {quote(who.name)} NOLOGIN")
             await end_sessions(opened, who.name)
         async with connection(here.service, here.access, name) as opened:
-            await opened.execute(f"REASSIGN OWNED BY {quoted(who.name)} TO {quoted(holder)}")
+            await opened.execute(f"REASSIGN OWNED BY {quote(who.name)} TO {quote(holder)}")
     async with connection(here.service, here.access, name) as opened:
         await _complete(here, opened, name, inside, holder, said)
     here.findings += said[:MOST]
@@ -457,7 +457,7 @@ async def _prepare(here: Restored, opened: Any, name: str, inside: Inside, holde
     Answers the schemas."""
     schemas = {schema for schema, _ in inside.schemas}
     if "public" in schemas:
-        await opened.execute(f"ALTER SCHEMA public OWNER TO {quoted(holder)}")
+        await opened.execute(f"ALTER SCHEMA public OWNER TO {quote(holder)}")
     else:
         await opened.execute("DROP SCHEMA public")
     if "plpgsql" not in {item.name for item in inside.extensions}:
@@ -475,10 +475,10 @@ async def _prepare(here: Restored, opened: Any, name: str, inside: Inside, holde
             continue
         here.say(await _extension(opened, name, item, made, schemas))
         if item.comment is not None:
-            statement = f"COMMENT ON EXTENSION {quoted(item.name)} IS {literal(item.comment)}"
+            statement = f"COMMENT ON EXTENSION {quote(item.name)} IS {literal(item.comment)}"
             await _try(opened, name, f"comment on extension {item.name}", statement, here.findings)
     for schema in made:
-        await opened.execute(f"ALTER SCHEMA {quoted(schema)} OWNER TO {quoted(holder)}")
+        await opened.execute(f"ALTER SCHEMA {quote(schema)} OWNER TO {quote(holder)}")
     for server in inside.servers:
         here.say(await statements.server(opened, name, server, holder, here.roles))
     return made
@@ -487,7 +487,7 @@ async def _prepare(here: Restored, opened: Any, name: str, inside: Inside, holde
 async def _extension(
     opened: Any, database: str, item: Extension, made: set[str], schemas: Collection[str]
 ) -> Finding | None:
-    begin = f"CREATE EXTENSION IF NOT EXISTS {quoted(item.name)}"
+    begin = f"CREATE EXTENSION IF NOT EXISTS {quote(item.name)}"
     try:
         if (
             not await opened.fetchval("SELECT 1 FROM pg_namespace WHERE nspname = $1", item.schema)
@@ -499,10 +499,10 @@ async def _extension(
                 item.name,
             )
             if controlled != item.schema:
-                await opened.execute(f"CREATE SCHEMA {quoted(item.schema)}")
+                await opened.execute(f"CREATE SCHEMA {quote(item.schema)}")
                 made.add(item.schema)
         try:
-            await opened.execute(f"{begin} SCHEMA {quoted(item.schema)} CASCADE")
+            await opened.execute(f"{begin} SCHEMA {quote(item.schema)} CASCADE")
         except asyncpg.FeatureNotSupportedError:  # it chooses its schema itself
             await opened.execute(f"{begin} CASCADE")
     except asyncpg.PostgresError as error:
@@ -569,7 +569,7 @@ def _contents(
         f"{kind} {form}"
         for kind, name in left_out
         if kind != "SCHEMA"
-        for form in (name, quoted(name))
+        for form in (name, quote(name))
     }
     loaded: list[str] = []
     first: list[str] = []
@@ -602,7 +602,7 @@ async def _configuration(
 ) -> None:
     """Rows of extensions' own tables, as the login itself, which may write there for as long as it
     takes."""
-    role = quoted(who.name)
+    role = quote(who.name)
     for schema, table in settings:
         kind = await opened.fetchval(
             "SELECT c.relkind::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
@@ -611,18 +611,18 @@ async def _configuration(
         )  # fmt: skip
         if kind in ("r", "p"):
             await opened.execute(
-                f"GRANT SELECT, INSERT ON TABLE {quoted(schema)}.{quoted(table)} TO {role}"
+                f"GRANT SELECT, INSERT ON TABLE {quote(schema)}.{quote(table)} TO {role}"
             )
         elif kind == "S":
             await opened.execute(
-                f"GRANT USAGE, UPDATE ON SEQUENCE {quoted(schema)}.{quoted(table)} TO {role}"
+                f"GRANT USAGE, UPDATE ON SEQUENCE {quote(schema)}.{quote(table)} TO {role}"
             )
     await _pg_restore(here, who, name, numbers, "data", "none", shown, said)
     for schema, table in settings:
         if await opened.fetchval(
-            "SELECT to_regclass($1) IS NOT NULL", f"{quoted(schema)}.{quoted(table)}"
+            "SELECT to_regclass($1) IS NOT NULL", f"{quote(schema)}.{quote(table)}"
         ):
-            await opened.execute(f"REVOKE ALL ON {quoted(schema)}.{quoted(table)} FROM {role}")
+            await opened.execute(f"REVOKE ALL ON {quote(schema)}.{quote(table)} FROM {role}")
 
 
 async def _pg_restore(
@@ -734,11 +734,11 @@ async def _mappings(
                     )
                 )
                 continue
-            user = quoted(item.user) if item.user else "PUBLIC"
+            user = quote(item.user) if item.user else "PUBLIC"
             options = statements.with_options(item.options)
             try:
                 await opened.execute(
-                    f"CREATE USER MAPPING FOR {user} SERVER {quoted(server.name)}{options}"
+                    f"CREATE USER MAPPING FOR {user} SERVER {quote(server.name)}{options}"
                 )
             except asyncpg.PostgresError as error:
                 said.append(Finding(where=name, what=what, why=first_line(error)))
@@ -761,7 +761,7 @@ async def _complete(
     here: Restored, opened: Any, name: str, inside: Inside, holder: str, said: list[Finding]
 ) -> None:
     """What belongs to others, and what only the administrator can say."""
-    said += await collations.compared(opened, name, inside.collations)
+    said += await collations.compare(opened, name, inside.collations)
     version = await opened.fetchval("SELECT current_setting('server_version_num')::int")
     for item in inside.owned:
         if item.owner == holder:
@@ -778,14 +778,14 @@ async def _complete(
                 opened,
                 name,
                 f"server {server.name}",
-                f"ALTER SERVER {quoted(server.name)} OWNER TO {quoted(server.owner)}",
+                f"ALTER SERVER {quote(server.name)} OWNER TO {quote(server.owner)}",
                 said,
             )
     owners = dict(inside.schemas)
     if "public" in owners:
         owner = owners["public"] if owners["public"] in here.roles else "pg_database_owner"
         await _try(
-            opened, name, "schema public", f"ALTER SCHEMA public OWNER TO {quoted(owner)}", said
+            opened, name, "schema public", f"ALTER SCHEMA public OWNER TO {quote(owner)}", said
         )
     administrator = str(here.service.parameters["username"])
     for publication in inside.publications:
@@ -796,7 +796,7 @@ async def _complete(
             opened, name, facts, version, here.options.takes_over
         ):
             said.append(finding)
-        if finding := statements.withheld(name, facts, administrator):
+        if finding := statements.find_withheld(name, facts, administrator):
             said.append(finding)
     if inside.administrators:
         shown = ", ".join(inside.administrators[:3]) + (
@@ -832,7 +832,7 @@ async def _try(opened: Any, database: str, what: str, statement: str, said: list
 
 async def _close(here: Restored, database: Database, holder: str) -> None:
     """Its owner, comment, limits, and who may come in: last, for until now nobody could."""
-    name = quoted(database.name)
+    name = quote(database.name)
     administrator = str(here.service.parameters["username"])
     owner = (
         database.owner
@@ -848,8 +848,8 @@ async def _close(here: Restored, database: Database, holder: str) -> None:
             for item in grants
         )
     async with maintenance(here.service, here.access) as opened:
-        await opened.execute(f"REVOKE ALL ON DATABASE {name} FROM {quoted(holder)}")
-        await opened.execute(f"ALTER DATABASE {name} OWNER TO {quoted(owner)}")
+        await opened.execute(f"REVOKE ALL ON DATABASE {name} FROM {quote(holder)}")
+        await opened.execute(f"ALTER DATABASE {name} OWNER TO {quote(owner)}")
         await statements.database_grants(opened, database.name, owner, grants, here.roles)
         if database.comment is not None:
             await opened.execute(f"COMMENT ON DATABASE {name} IS {literal(database.comment)}")

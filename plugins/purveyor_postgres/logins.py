@@ -24,13 +24,13 @@ from purveyor_postgres.server import (
     LOGIN_TRIGGERS_SINCE,
     RESERVES_SINCE,
     connection,
-    ended,
+    end_session,
     maintenance,
     major,
     pins,
     session,
 )
-from purveyor_postgres.sql import literal, quoted, verifier
+from purveyor_postgres.sql import literal, quote, verifier
 
 PREFIX = "purveyor_login_"
 HOURS = 24  # after a crash
@@ -106,7 +106,7 @@ async def _make(
     opens: bool,
     becomes: str,
 ) -> None:
-    role, database = quoted(made.name), made.database
+    role, database = quote(made.name), made.database
     async with maintenance(service, access) as opened:
         await sweep(service, access, opened)
         # not of every imported server
@@ -123,7 +123,7 @@ async def _make(
             until = await opened.fetchval(f"SELECT (now() + interval '{HOURS} hours')::text")
             await opened.execute(f"ALTER ROLE {role} VALID UNTIL {literal(until)}")
             for name in members:
-                await opened.execute(f"GRANT {quoted(name)} TO {role}")
+                await opened.execute(f"GRANT {quote(name)} TO {role}")
             if all_data:
                 await opened.execute(f"GRANT {ALL_DATA} TO {role}")
             if full and major(service) >= RESERVES_SINCE:  # projects may have taken all others
@@ -136,9 +136,9 @@ async def _make(
                 await opened.execute(f"ALTER ROLE {role} SET lo_compat_privileges = on")
             if becomes:
                 await opened.execute(f"ALTER ROLE {role} SET role = {literal(becomes)}")
-            await opened.execute(f"GRANT CONNECT ON DATABASE {quoted(database)} TO {role}")
+            await opened.execute(f"GRANT CONNECT ON DATABASE {quote(database)} TO {role}")
         if opens:
-            await opened.execute(f"ALTER DATABASE {quoted(database)} ALLOW_CONNECTIONS true")
+            await opened.execute(f"ALTER DATABASE {quote(database)} ALLOW_CONNECTIONS true")
 
 
 @asynccontextmanager
@@ -152,7 +152,7 @@ async def opened_as(
     try:
         yield made
     finally:
-        await ended(made)
+        await end_session(made)
 
 
 async def end_sessions(opened: Any, role: str) -> None:
@@ -168,7 +168,7 @@ async def end_sessions(opened: Any, role: str) -> None:
 async def drop(service: Service, access: Access, role: str, database: str, *, closes: bool) -> None:
     """End its sessions, and drop it with what it owns."""
     async with maintenance(service, access) as opened:
-        name = quoted(role)
+        name = quote(role)
         if not await opened.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role):
             return
         await opened.execute(f"ALTER ROLE {name} NOLOGIN")
@@ -177,13 +177,13 @@ async def drop(service: Service, access: Access, role: str, database: str, *, cl
             "SELECT datconnlimit AS limit FROM pg_database WHERE datname = $1", database
         )
         if there and there["limit"] != -2:
-            await opened.execute(f"REVOKE ALL ON DATABASE {quoted(database)} FROM {name}")
+            await opened.execute(f"REVOKE ALL ON DATABASE {quote(database)} FROM {name}")
             # made by a tenant's code during a look, or a grant of ours
             if await opened.fetchval(OWNS, role, database):
                 async with connection(service, access, database) as inside:
                     await inside.execute(f"DROP OWNED BY {name} CASCADE")
             if closes:
-                await opened.execute(f"ALTER DATABASE {quoted(database)} ALLOW_CONNECTIONS false")
+                await opened.execute(f"ALTER DATABASE {quote(database)} ALLOW_CONNECTIONS false")
         await opened.execute(f"DROP ROLE IF EXISTS {name}")
 
 

@@ -12,7 +12,7 @@ from purveyor_hooks import Access, Command, Service
 from purveyor_hooks.parts import Part
 from purveyor_hooks.versions import version_of
 from purveyor_postgres.server import connection, major, options, pins
-from purveyor_postgres.sql import quoted
+from purveyor_postgres.sql import quote
 
 ROLES, DATABASE = "roles", "database"
 SHARED = ("postgres", "template1")
@@ -36,7 +36,7 @@ async def restore_part(service: Service, access: Access, part: Part) -> None:
                 break
         if name not in SHARED:
             async with connection(service, access, "postgres") as opened:
-                await opened.execute(f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)")
+                await opened.execute(f"DROP DATABASE IF EXISTS {quote(name)} WITH (FORCE)")
             if found := CONNECT.search(head):  # the database is made from outside of it
                 await _feed(
                     service,
@@ -64,7 +64,7 @@ async def _pieces(*pieces: bytes) -> AsyncIterator[bytes]:
 async def _roles(part: Part, administrator: str) -> AsyncIterator[bytes]:
     """The statements on roles, but for the administrator's own: it is there, with the password that
     is recorded."""
-    own = {administrator, quoted(administrator)}
+    own = {administrator, quote(administrator)}
     begins = tuple(
         f"{verb} ROLE {name}{end}".encode()
         for verb in ("CREATE", "ALTER")

@@ -206,7 +206,7 @@ async def connection(
     try:
         yield opened
     finally:
-        await ended(opened)
+        await end_session(opened)
 
 
 async def session(
@@ -279,7 +279,7 @@ def _octal(statement: str) -> str:
     )
 
 
-async def ended(opened: Any) -> None:
+async def end_session(opened: Any) -> None:
     """A session that does not close in time, or was stopped in the middle of something, is cut
     off."""
     import asyncpg

@@ -9,7 +9,7 @@ ITERATIONS = 4096
 SALT_BYTES = 16
 
 
-def quoted(name: str) -> str:
+def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 

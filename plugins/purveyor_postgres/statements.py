@@ -23,7 +23,7 @@ from purveyor_postgres.record import (
     Role,
     Setting,
 )
-from purveyor_postgres.sql import literal, quoted
+from purveyor_postgres.sql import literal, quote
 
 VERIFIER = re.compile(r"(SCRAM-SHA-256\$|md5)[A-Za-z0-9+/=:$]+")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?")
@@ -90,7 +90,7 @@ async def role(opened: Any, given: Role, *, trusted: bool, closed: bool) -> list
     back where the service takes over (`trusted`), a superuser nowhere. A `closed` one cannot log
     in."""
     findings = []
-    name = quoted(given.name)
+    name = quote(given.name)
     high = {
         "SUPERUSER": given.superuser,
         "CREATEROLE": given.createrole,
@@ -163,11 +163,11 @@ async def setting(opened: Any, given: Setting, version: int) -> Finding | None:
             what=what,
             why="it is not set again: only an administrator may set it",
         )
-    target = f"ROLE {quoted(given.role)}" if given.role else f"DATABASE {quoted(given.database)}"
+    target = f"ROLE {quote(given.role)}" if given.role else f"DATABASE {quote(given.database)}"
     if not holder:
         target = "ROLE ALL"
     if given.role and given.database:
-        target += f" IN DATABASE {quoted(given.database)}"
+        target += f" IN DATABASE {quote(given.database)}"
     try:
         async with opened.transaction():
             if given.name.lower() in LISTS:  # a list must not become one quoted name
@@ -183,7 +183,7 @@ async def setting(opened: Any, given: Setting, version: int) -> Finding | None:
 
 
 def _setting_name(name: str) -> str:
-    return ".".join(quoted(part) for part in name.split("."))
+    return ".".join(quote(part) for part in name.split("."))
 
 
 async def system(
@@ -216,7 +216,7 @@ async def system(
     return None
 
 
-async def found(opened: Any, given: Object) -> tuple[str, str, int, int] | None:
+async def find_object(opened: Any, given: Object) -> tuple[str, str, int, int] | None:
     """An object's kind and its name, as this server says them."""
     if given.kind not in KINDS:
         return None
@@ -236,7 +236,7 @@ async def found(opened: Any, given: Object) -> tuple[str, str, int, int] | None:
 
 
 async def owner(opened: Any, database: str, given: Owned, roles: Collection[str]) -> Finding | None:
-    there = await found(opened, given.object)
+    there = await find_object(opened, given.object)
     what = f"{given.object.kind} {'.'.join(given.object.name)}"
     if there is None:
         return None  # it was not restored, which was said
@@ -248,7 +248,7 @@ async def owner(opened: Any, database: str, given: Owned, roles: Collection[str]
             notice=True,
         )
     try:
-        await opened.execute(f"ALTER {there[0]} {there[1]} OWNER TO {quoted(given.owner)}")
+        await opened.execute(f"ALTER {there[0]} {there[1]} OWNER TO {quote(given.owner)}")
     except asyncpg.PostgresError as error:
         return Finding(
             where=database,
@@ -262,13 +262,13 @@ async def grants(
     opened: Any, database: str, given: Granted, roles: Collection[str]
 ) -> list[Finding]:
     """All rights on an object, each given by whoever gave it."""
-    there = await found(opened, given.object)
+    there = await find_object(opened, given.object)
     if there is None or given.object.kind not in GRANTED_ON:
         return []
     kind = "TABLE" if there[0] in ("VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE") else there[0]
     what = f"{given.object.kind} {'.'.join(given.object.name)}"
     findings = []
-    column = f" ({quoted(given.column)})" if given.column else ""
+    column = f" ({quote(given.column)})" if given.column else ""
     await opened.execute(f"REVOKE ALL{column} ON {kind} {there[1]} FROM PUBLIC")
     for item in sorted(given.grants, key=lambda grant: grant.grantor != given.owner):
         if (
@@ -277,11 +277,11 @@ async def grants(
             or (item.grantee and item.grantee not in roles)
         ):
             continue
-        to = quoted(item.grantee) if item.grantee else "PUBLIC"
+        to = quote(item.grantee) if item.grantee else "PUBLIC"
         option = " WITH GRANT OPTION" if item.grantable and item.grantee else ""
         try:
             async with opened.transaction():
-                await opened.execute(f"SET LOCAL ROLE {quoted(item.grantor)}")
+                await opened.execute(f"SET LOCAL ROLE {quote(item.grantor)}")
                 await opened.execute(
                     f"GRANT {item.right}{column} ON {kind} {there[1]} TO {to}{option}"
                 )
@@ -306,18 +306,18 @@ async def default(
                 where=database, what=what, why="they are the administrator's and are not set again"
             )
         ]
-    within = f" IN SCHEMA {quoted(given.schema)}" if given.schema else ""
-    begin = f"ALTER DEFAULT PRIVILEGES FOR ROLE {quoted(given.role)}{within}"
+    within = f" IN SCHEMA {quote(given.schema)}" if given.schema else ""
+    begin = f"ALTER DEFAULT PRIVILEGES FOR ROLE {quote(given.role)}{within}"
     kind = DEFAULTS[given.kind]
     try:
         async with opened.transaction():
             if not given.schema:
                 await opened.execute(
-                    f"{begin} REVOKE ALL ON {kind} FROM PUBLIC, {quoted(given.role)}"
+                    f"{begin} REVOKE ALL ON {kind} FROM PUBLIC, {quote(given.role)}"
                 )
             for item in given.grants:
                 if item.right in RIGHTS and (not item.grantee or item.grantee in roles):
-                    to = quoted(item.grantee) if item.grantee else "PUBLIC"
+                    to = quote(item.grantee) if item.grantee else "PUBLIC"
                     option = " WITH GRANT OPTION" if item.grantable and item.grantee else ""
                     await opened.execute(f"{begin} GRANT {item.right} ON {kind} TO {to}{option}")
     except asyncpg.PostgresError as error:
@@ -330,7 +330,7 @@ def pairs(options: Collection[str]) -> list[tuple[str, str]]:
 
 
 def with_options(options: Collection[str]) -> str:
-    said = ", ".join(f"{quoted(name)} {literal(value)}" for name, value in pairs(options))
+    said = ", ".join(f"{quote(name)} {literal(value)}" for name, value in pairs(options))
     return f" OPTIONS ({said})" if said else ""
 
 
@@ -339,22 +339,22 @@ async def server(
 ) -> Finding | None:
     kind = f" TYPE {literal(given.kind)}" if given.kind else ""
     version = f" VERSION {literal(given.version)}" if given.version else ""
-    wrapper = quoted(given.wrapper)
+    wrapper = quote(given.wrapper)
     try:
         async with opened.transaction():
             await opened.execute(
-                f"CREATE SERVER {quoted(given.name)}{kind}{version} FOREIGN DATA WRAPPER "
+                f"CREATE SERVER {quote(given.name)}{kind}{version} FOREIGN DATA WRAPPER "
                 f"{wrapper}{with_options(given.options)}"
             )
             await opened.execute(
-                f"GRANT USAGE ON FOREIGN DATA WRAPPER {wrapper} TO {quoted(holder)}"
+                f"GRANT USAGE ON FOREIGN DATA WRAPPER {wrapper} TO {quote(holder)}"
             )
-            await opened.execute(f"ALTER SERVER {quoted(given.name)} OWNER TO {quoted(holder)}")
+            await opened.execute(f"ALTER SERVER {quote(given.name)} OWNER TO {quote(holder)}")
             for item in given.grants:
                 if item.right == "USAGE" and item.grantee in roles and item.grantee != given.owner:
                     await opened.execute(
-                        f"GRANT USAGE ON FOREIGN SERVER {quoted(given.name)} TO "
-                        f"{quoted(item.grantee)}"
+                        f"GRANT USAGE ON FOREIGN SERVER {quote(given.name)} TO "
+                        f"{quote(item.grantee)}"
                     )
     except asyncpg.PostgresError as error:
         return Finding(where=database, what=f"server {given.name}", why=first_line(error))
@@ -366,7 +366,7 @@ async def publication(
 ) -> Finding | None:
     """Of all tables: made. Of schemas: these are added to what the dump has made of it, tables with
     their conditions."""
-    name = quoted(given.name)
+    name = quote(given.name)
     try:
         if given.all_tables:
             publish = [
@@ -384,8 +384,8 @@ async def publication(
             if given.comment is not None:
                 await opened.execute(f"COMMENT ON PUBLICATION {name} IS {literal(given.comment)}")
         else:
-            await opened.execute(f"ALTER PUBLICATION {name} OWNER TO {quoted(administrator)}")
-            schemas = ", ".join(quoted(schema) for schema in given.schemas)
+            await opened.execute(f"ALTER PUBLICATION {name} OWNER TO {quote(administrator)}")
+            schemas = ", ".join(quote(schema) for schema in given.schemas)
             await opened.execute(f"ALTER PUBLICATION {name} ADD TABLES IN SCHEMA {schemas}")
     except asyncpg.PostgresError as error:
         return Finding(where=database, what=f"publication {given.name}", why=first_line(error))
@@ -402,7 +402,7 @@ async def parameter(
     if (not grant.grantee and grant.right == "SET") or grant.grantee in roles:
         statement = (
             f"GRANT {grant.right} ON PARAMETER {name} TO "
-            f"{quoted(grant.grantee) if grant.grantee else 'PUBLIC'}"
+            f"{quote(grant.grantee) if grant.grantee else 'PUBLIC'}"
         )
         allowed = (
             NAME.fullmatch(name)
@@ -434,11 +434,11 @@ STREAMING = {"f": "off", "t": "on", "p": "parallel", "false": "off", "true": "on
 SINCE_16, SINCE_17 = 160000, 170000
 
 
-def withheld(database: str, facts: dict[str, Any], administrator: str) -> Finding | None:
+def find_withheld(database: str, facts: dict[str, Any], administrator: str) -> Finding | None:
     """What a subscription is made without: what lets its owner, or the publisher, do more."""
     lost = []
     if str(facts.get("owner") or administrator) != administrator:
-        lost.append(f"OWNER TO {quoted(str(facts['owner']))}")
+        lost.append(f"OWNER TO {quote(str(facts['owner']))}")
     if facts.get("subpasswordrequired") is False:
         lost.append("SET (password_required = false)")
     if facts.get("subrunasowner"):
@@ -480,11 +480,11 @@ async def subscription(
     options["synchronous_commit"] = literal(
         commit if commit in ("on", "off", "local", "remote_write", "remote_apply") else "off"
     )
-    wanted = ", ".join(quoted(str(item)) for item in facts.get("subpublications") or ())
+    wanted = ", ".join(quote(str(item)) for item in facts.get("subpublications") or ())
     said = ", ".join(f"{key} = {value}" for key, value in options.items())
     try:
         await opened.execute(
-            f"CREATE SUBSCRIPTION {quoted(name)} CONNECTION {literal(str(facts['subconninfo']))} "
+            f"CREATE SUBSCRIPTION {quote(name)} CONNECTION {literal(str(facts['subconninfo']))} "
             f"PUBLICATION {wanted} WITH ({said})"
         )
         if not takes_over:
@@ -504,9 +504,9 @@ async def subscription(
                     "that is right"
                 ),
             )
-        await opened.execute(f"ALTER SUBSCRIPTION {quoted(name)} ENABLE")
+        await opened.execute(f"ALTER SUBSCRIPTION {quote(name)} ENABLE")
         await opened.execute(
-            f"ALTER SUBSCRIPTION {quoted(name)} REFRESH PUBLICATION WITH (copy_data = false)"
+            f"ALTER SUBSCRIPTION {quote(name)} REFRESH PUBLICATION WITH (copy_data = false)"
         )
     except asyncpg.PostgresError as error:
         return Finding(
@@ -524,16 +524,16 @@ async def database_grants(
     opened: Any, name: str, owner: str, given: tuple[Grant, ...] | None, roles: Collection[str]
 ) -> None:
     """Who may come in: what was so, or what is usual."""
-    database = quoted(name)
-    await opened.execute(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC, {quoted(owner)}")
+    database = quote(name)
+    await opened.execute(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC, {quote(owner)}")
     if given is None:
-        await opened.execute(f"GRANT ALL ON DATABASE {database} TO {quoted(owner)}")
+        await opened.execute(f"GRANT ALL ON DATABASE {database} TO {quote(owner)}")
         await opened.execute(f"GRANT CONNECT, TEMPORARY ON DATABASE {database} TO PUBLIC")
         return
     for item in given:
         if item.right in RIGHTS and (
             not item.grantee or item.grantee in roles or item.grantee == owner
         ):
-            to = quoted(item.grantee) if item.grantee else "PUBLIC"
+            to = quote(item.grantee) if item.grantee else "PUBLIC"
             option = " WITH GRANT OPTION" if item.grantable and item.grantee else ""
             await opened.execute(f"GRANT {item.right} ON DATABASE {database} TO {to}{option}")

@@ -27,7 +27,7 @@ from purveyor_hooks import (
     certificates,
 )
 from purveyor_postgres.server import PORT, ROOT, connection, maintenance, major, options, pins
-from purveyor_postgres.sql import quoted, verifier
+from purveyor_postgres.sql import quote, verifier
 
 SLOT, SPOOL, PASSFILE = "purveyor", "/archive", "/etc/purveyor/pgpass"
 BEAT_PATIENCE = 20.0
@@ -230,11 +230,11 @@ async def recover(service: Service, access: Access) -> str:
     )
     if state:
         return state
-    await ask(f"ALTER ROLE {quoted(role)} PASSWORD '{verifier(service.parameters['password'])}'")
+    await ask(f"ALTER ROLE {quote(role)} PASSWORD '{verifier(service.parameters['password'])}'")
     if "." not in service.slug:  # a copy: what was replaced in place goes on as it was
         for line in (await ask(SUBSCRIPTIONS)).splitlines():
             subscribed, subscription = (str(part) for part in json.loads(line))
-            switched = f"ALTER SUBSCRIPTION {quoted(subscription)}"
+            switched = f"ALTER SUBSCRIPTION {quote(subscription)}"
             await ask(f"{switched} DISABLE", subscribed)
             await ask(f"{switched} SET (slot_name = NONE)", subscribed)
     for name in OF_THE_RECOVERY:

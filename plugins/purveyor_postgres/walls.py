@@ -15,7 +15,7 @@ import anyio
 
 from purveyor_hooks import Access, Service
 from purveyor_postgres import server
-from purveyor_postgres.sql import literal, quoted
+from purveyor_postgres.sql import literal, quote
 
 # owns the databases of projects: who owns one could shut the manager out of it
 KEEPER = "purveyor_databases"
@@ -54,11 +54,11 @@ async def close_to_projects(connection: Any) -> None:
     everybody: a server's own roles go on as before, and projects are kept out, also of what an
     administrator made after they were linked."""
     for row in await connection.fetch(OPEN_TO_ALL):
-        database, rights = quoted(row["database"]), ", ".join(row["rights"])
+        database, rights = quote(row["database"]), ", ".join(row["rights"])
         async with connection.transaction():
             for other in await connection.fetch(OTHERS):
                 await connection.execute(
-                    f"GRANT {rights} ON DATABASE {database} TO {quoted(other['rolname'])}"
+                    f"GRANT {rights} ON DATABASE {database} TO {quote(other['rolname'])}"
                 )
             await connection.execute(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
 
@@ -93,7 +93,7 @@ async def change(connection: Any, role: str, what: str) -> None:
         try:
             async with connection.transaction():
                 await connection.execute(f"SET LOCAL lock_timeout = '{SOON}'")
-                await connection.execute(f"ALTER ROLE {quoted(role)} {what}")
+                await connection.execute(f"ALTER ROLE {quote(role)} {what}")
             return
         except (asyncpg.LockNotAvailableError, asyncpg.InternalServerError):
             # "tuple concurrently updated"
@@ -132,17 +132,17 @@ async def hand_over(
     for row in await connection.fetch(OWNS, role):
         async with server.connection(service, access, row["datname"]) as inside:
             await inside.execute(f"SET lock_timeout = '{SOON}'")
-            await inside.execute(f"REASSIGN OWNED BY {quoted(role)} TO {quoted(owner)}")
+            await inside.execute(f"REASSIGN OWNED BY {quote(role)} TO {quote(owner)}")
             if drop:  # rights that it was given
-                await inside.execute(f"DROP OWNED BY {quoted(role)}")
+                await inside.execute(f"DROP OWNED BY {quote(role)}")
 
 
 async def drop_login(
     service: Service, access: Access, connection: Any, role: str, owner: str
 ) -> None:
     await hand_over(service, access, connection, role, owner, drop=True)
-    await connection.execute(f"DROP OWNED BY {quoted(role)}")  # of what databases share
-    await connection.execute(f"DROP ROLE {quoted(role)}")
+    await connection.execute(f"DROP OWNED BY {quote(role)}")  # of what databases share
+    await connection.execute(f"DROP ROLE {quote(role)}")
 
 
 STANDING = f"""
@@ -181,13 +181,13 @@ async def keep(service: Service, access: Access, connection: Any) -> list[str]:
     if not await is_superuser(connection):
         return said
     for row in await connection.fetch(STANDING):
-        login = quoted(row["login"])
+        login = quote(row["login"])
         if row["ended"]:
             await quietly(drop_login(service, access, connection, row["login"], row["owner"]))
             continue
         for database in row["differs"]:
             await quietly(
-                connection.execute(f"ALTER ROLE {login} IN DATABASE {quoted(database)} RESET role")
+                connection.execute(f"ALTER ROLE {login} IN DATABASE {quote(database)} RESET role")
             )
         if not row["acts"]:
             await quietly(
@@ -247,10 +247,10 @@ async def _settings(connection: Any) -> None:
             )
             await quietly(statements.setting(connection, given, version))
         else:
-            within = f" IN DATABASE {quoted(row['database'])}" if row["database"] else ""
-            name = ".".join(quoted(part) for part in row["name"].split("."))
+            within = f" IN DATABASE {quote(row['database'])}" if row["database"] else ""
+            name = ".".join(quote(part) for part in row["name"].split("."))
             await quietly(
-                connection.execute(f"ALTER ROLE {quoted(row['login'])}{within} RESET {name}")
+                connection.execute(f"ALTER ROLE {quote(row['login'])}{within} RESET {name}")
             )
 
 

@@ -49,13 +49,13 @@ class Server(
 
     async def renew_certificate(self, service: Service, access: Access) -> None:
         await server.renew_certificate(service, access)
-        if server.divided(service):
+        if server.is_divided(service):
             await division.run(access, "renew")
 
     async def ready(self, service: Service, access: Access) -> Health:
         health = await server.ready(service, access)
         # one that ends itself keeps nobody else from being served
-        if health.healthy and server.divided(service):
+        if health.healthy and server.is_divided(service):
             return msgspec.structs.replace(
                 health,
                 detail=" ".join(filter(None, (health.detail, await division.trouble(access)))),
@@ -65,11 +65,11 @@ class Server(
     def client(self, service: Service) -> Client:
         """Of servers of environments, the arguments say which one: ``-p 7001``."""
         program, *words = server.cli(service)
-        argv = (division.LAUNCHER, "cli") if server.divided(service) else (program,)
+        argv = (division.LAUNCHER, "cli") if server.is_divided(service) else (program,)
         return Client(argv=(*argv, *words), environment=server.login(service))
 
     def probes(self, service: Service, binding: Binding) -> list[Probe]:
-        several = server.divided(service)
+        several = server.is_divided(service)
         cli = server.cli(
             service, service.host, server.port_of(binding.slot or 0) if several else PORT
         )
@@ -152,7 +152,7 @@ class Redis(Server, bases.Import):
         )
 
     def environment(self, service: Service, binding: Binding) -> list[Variable]:
-        several = server.divided(service) and binding.slot is not None
+        several = server.is_divided(service) and binding.slot is not None
         inner, encrypted, number = PORT, server.TLS_PORT, binding.slot
         if several:
             inner, number = server.port_of(binding.slot or 0), 0
@@ -188,7 +188,7 @@ class Redis(Server, bases.Import):
     async def examine(
         self, service: Service, access: Access, bindings: Sequence[Binding]
     ) -> tuple[Finding, ...]:
-        if not server.divided(service):
+        if not server.is_divided(service):
             return ()
         found = await division.examine(service, access, bindings)
         return tuple(Finding(where=whose, what="server", why=why) for whose, why in found)

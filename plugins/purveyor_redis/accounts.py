@@ -12,8 +12,8 @@ from purveyor_redis.division import MARK, PROJECT
 from purveyor_redis.server import (
     LAST_SLOT,
     connection,
-    divided,
-    hashed,
+    hash_password,
+    is_divided,
     opens,
     own_database,
 )
@@ -71,7 +71,7 @@ def rules(binding: Binding, *, restore: bool = True, opened: bool = False) -> li
     else:
         channels = [f"&{mark(binding)}", f"&{owner(binding)}", f"&{binding.account}:*"]
         channels += [f"&__keyspace@{binding.slot}__:*", f"&__keyevent@{binding.slot}__:*"]
-    return ["reset", "on", hashed(binding.password), "~*", *channels, *commands]
+    return ["reset", "on", hash_password(binding.password), "~*", *channels, *commands]
 
 
 async def _channels(client: Any, account: str) -> str | None:
@@ -167,7 +167,7 @@ async def _require_alone(service: Service, client: Any, binding: Binding) -> Non
 
 async def bind(service: Service, access: Access, binding: Binding) -> None:
     assert binding.slot is not None
-    if divided(service):
+    if is_divided(service):
         await division.bind(service, access, binding)
         return
     if service.service_type == "redis" and binding.slot > LAST_SLOT:
@@ -217,7 +217,7 @@ async def _kick(client: Any, account: str) -> None:
 
 async def unbind(service: Service, access: Access, binding: Binding) -> None:
     """The user stays, without a password and switched off; its keys stay."""
-    if divided(service):
+    if is_divided(service):
         await division.unbind(access, binding)
         return
     async with connection(service, access) as client:
@@ -230,7 +230,7 @@ async def unbind(service: Service, access: Access, binding: Binding) -> None:
 async def purge(service: Service, access: Access, binding: Binding) -> None:
     """Keys and user are gone."""
     assert binding.slot is not None
-    if divided(service):
+    if is_divided(service):
         await division.purge(access, binding)
         return
     async with connection(service, access, binding.slot) as client:
@@ -249,7 +249,7 @@ async def rotate(
 ) -> None:
     """The new password is set in place of all others, at once, and the sessions end: or beside
     them."""
-    if divided(service):
+    if is_divided(service):
         await division.rotate(service, access, binding, until)
         return
     async with connection(service, access) as client:
@@ -260,7 +260,7 @@ async def rotate(
             )
         others = () if until is not None else ("resetpass",)
         await client.execute_command(
-            "ACL", "SETUSER", binding.account, *others, hashed(binding.password)
+            "ACL", "SETUSER", binding.account, *others, hash_password(binding.password)
         )
         await _save(client)
         if until is None:
@@ -270,13 +270,13 @@ async def rotate(
 async def retire(service: Service, access: Access, binding: Binding) -> None:
     """No session says with which password it was opened: all end, and whoever has the new one comes
     back."""
-    if divided(service):
+    if is_divided(service):
         await division.retire(service, access, binding)
         return
     async with connection(service, access) as client:
         if await _is_ours(client, binding):
             await client.execute_command(
-                "ACL", "SETUSER", binding.account, "resetpass", hashed(binding.password)
+                "ACL", "SETUSER", binding.account, "resetpass", hash_password(binding.password)
             )
             await _save(client)
             await _kick(client, binding.account)
@@ -286,8 +286,8 @@ async def _end_password(client: Any, account: str, password: str) -> None:
     """Take a password from a user that has it. The server is asked whether it has: what it says to
     whom takes one that is not there differs from version to version."""
     user = await client.acl_getuser(account)
-    if hashed(password)[1:] in (user or {}).get("passwords", []):
-        await client.execute_command("ACL", "SETUSER", account, f"!{hashed(password)[1:]}")
+    if hash_password(password)[1:] in (user or {}).get("passwords", []):
+        await client.execute_command("ACL", "SETUSER", account, f"!{hash_password(password)[1:]}")
 
 
 async def rotate_administrator(service: Service, access: Access, previous: Service) -> None:
@@ -295,7 +295,7 @@ async def rotate_administrator(service: Service, access: Access, previous: Servi
     try:
         async with connection(previous, access) as client:
             await client.execute_command(
-                "ACL", "SETUSER", "default", hashed(service.parameters["password"])
+                "ACL", "SETUSER", "default", hash_password(service.parameters["password"])
             )
             await _save(client)
     except AuthenticationError:

@@ -152,7 +152,7 @@ class Beside:
         )
 
 
-async def copied(access: Access, client: Any, beside: Beside) -> dict[int, tuple[int, int]]:
+async def copy_all(access: Access, client: Any, beside: Beside) -> dict[int, tuple[int, int]]:
     """Have the service copy everything: how many keys came, and how many there are to come, by
     database.
 

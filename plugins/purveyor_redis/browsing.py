@@ -6,7 +6,7 @@ import msgspec
 
 from purveyor_hooks import Access, Listing, NotFound, Service
 from purveyor_redis import division
-from purveyor_redis.server import OWN_DATABASE, connection, divided
+from purveyor_redis.server import OWN_DATABASE, connection, is_divided
 
 PAGE, LONGEST, MOST = 100, 2000, 200
 
@@ -15,7 +15,7 @@ async def browse(service: Service, access: Access, path: tuple[str, ...], cursor
     if path and not path[0].removeprefix("db").isdecimal():
         raise NotFound(f"There is no database {path[0]!r}.")
     number = int(path[0].removeprefix("db")) if path else 0
-    if divided(service) and (number or not path):
+    if is_divided(service) and (number or not path):
         return await _server(access, number, path, cursor)
     async with connection(service, access, number if path else None) as client:
         if not path:

@@ -163,7 +163,7 @@ class Carving:
         for number, cut in sorted(self.cuts.items()):
             try:
                 await division.add(self._access, number, cut.held)
-                await division.loaded(self._access, number)
+                await division.wait_until_loaded(self._access, number)
             except Failed as error:
                 findings.append(
                     Finding(

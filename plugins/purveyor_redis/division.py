@@ -16,7 +16,7 @@ import anyio
 
 from purveyor_hooks import Access, Binding, Command, Conflict, Failed, Service
 from purveyor_hooks.protocols import Process
-from purveyor_redis.server import hashed, port_of, project_maxmemory
+from purveyor_redis.server import hash_password, port_of, project_maxmemory
 
 LAUNCHER = "redis-launcher"
 MARK, PROJECT = "purveyor-binding-", "purveyor-project-"
@@ -134,13 +134,13 @@ async def settle(access: Access, number: int) -> None:
         if ANSWERS.search(said.stdout + said.stderr):
             return
         if "LOADING" in said.stdout + said.stderr:
-            await loaded(access, number)
+            await wait_until_loaded(access, number)
             return
     await run(access, "restart", str(port_of(number)))
-    await loaded(access, number)
+    await wait_until_loaded(access, number)
 
 
-async def loaded(access: Access, number: int) -> None:
+async def wait_until_loaded(access: Access, number: int) -> None:
     """Wait until a server has read its data. Raises `Failed` when it does not come up."""
     before, begun = "", anyio.current_time()
     while True:
@@ -165,7 +165,7 @@ def rules(binding: Binding) -> list[str]:
     """What a project's user may do: everything but to administrate the server."""
     return [
         "on",
-        hashed(binding.password),
+        hash_password(binding.password),
         "~*",
         "&*",
         "+@all",
@@ -205,7 +205,7 @@ async def add(
         await settle(access, number)  # it has not been told of them while it was busy
 
 
-async def held(access: Access) -> dict[int, Held]:
+async def list_held(access: Access) -> dict[int, Held]:
     """Whose the servers are, by number."""
     found = {}
     for number, text in _parts(await _read(access, "accounts")).items():
@@ -245,7 +245,7 @@ async def rotate(
     """The new password takes the place of all others in one go, and sessions end: or comes beside
     them."""
     number = binding.slot
-    if number is None or not _is_ours((await held(access)).get(number), binding):
+    if number is None or not _is_ours((await list_held(access)).get(number), binding):
         raise Conflict(
             f"{service.name} has no server of {binding.account}.", remedy="Link the project again."
         )
@@ -262,7 +262,7 @@ async def retire(service: Service, access: Access, binding: Binding) -> None:
     """No password but the one that the binding has, and no session: whoever has that one comes
     back."""
     number = binding.slot
-    if number is not None and _is_ours((await held(access)).get(number), binding):
+    if number is not None and _is_ours((await list_held(access)).get(number), binding):
         await bind(service, access, binding)
         await ask(access, number, "CLIENT", "KILL", "USER", binding.account)
 
@@ -270,7 +270,7 @@ async def retire(service: Service, access: Access, binding: Binding) -> None:
 async def unbind(access: Access, binding: Binding) -> None:
     """Nobody is let in any more; the server goes on with its keys, which backups hold."""
     number = binding.slot
-    if number is None or not _is_ours((await held(access)).get(number), binding):
+    if number is None or not _is_ours((await list_held(access)).get(number), binding):
         return
     try:
         await add(access, number, _held_by(binding))
@@ -285,7 +285,7 @@ async def unbind(access: Access, binding: Binding) -> None:
 
 async def purge(access: Access, binding: Binding) -> None:
     """The server is gone, with its data."""
-    if binding.slot is not None and _is_ours((await held(access)).get(binding.slot), binding):
+    if binding.slot is not None and _is_ours((await list_held(access)).get(binding.slot), binding):
         await run(access, "purge", str(port_of(binding.slot)))
 
 
@@ -382,7 +382,7 @@ def _strangers(text: str, binding: Binding | None) -> Iterator[str]:
             yield f"{name} may log in there"
         elif "nopass" in words:
             yield "it lets its account in without a password"
-        elif "off" in words or hashed(binding.password) not in words:
+        elif "off" in words or hash_password(binding.password) not in words:
             yield "it does not know the password that is recorded"
         account = "" if name == account else account
     if account:

@@ -27,8 +27,8 @@ from purveyor_redis.server import (
     UNITS,
     USERS_FILE,
     connection,
-    divided,
-    hashed,
+    hash_password,
+    is_divided,
 )
 
 MARKED = re.compile(rf"user (\S+) .*&{MARK}(\d{{1,18}})(?: |$)")
@@ -67,7 +67,7 @@ async def regain(service: Service, access: Access) -> None:
         f'cp -p {USERS_FILE} {part} && sed "s/^user default .*/$OWNER/" {USERS_FILE} > {part} '
         f'&& grep -qF "$HASH" {part}'
     )
-    secret = hashed(service.parameters["password"])
+    secret = hash_password(service.parameters["password"])
     environment = {"OWNER": f"user default on {secret} ~* \\&* +@all", "HASH": secret}
     done = await access.exec(
         Command(argv=("sh", "-c", f"{script} && mv {part} {USERS_FILE}"), environment=environment)
@@ -78,12 +78,12 @@ async def regain(service: Service, access: Access) -> None:
 
 async def held(service: Service, access: Access) -> list[HeldAccount]:
     """Users by the channel that is their mark; the database is the one that they may select."""
-    if divided(service):
+    if is_divided(service):
         return [
             HeldAccount(
                 number=int(item.mark), resource=item.account, account=item.account, slot=number
             )
-            for number, item in (await division.held(access)).items()
+            for number, item in (await division.list_held(access)).items()
             if item.mark
         ]
     async with connection(service, access) as client:

@@ -156,7 +156,7 @@ def tool(service: Service, suffix: str) -> str:
     return f"{flavour}-{suffix}"
 
 
-def hashed(password: str) -> str:
+def hash_password(password: str) -> str:
     """A password as ACL rules take it without showing it."""
     return "#" + hashlib.sha256(password.encode()).hexdigest()
 
@@ -171,7 +171,7 @@ def _bytes(text: str) -> int:
     return int(text[:-2]) * UNITS[text[-2:]] if text != "0" else 0
 
 
-def divided(service: Service) -> bool:
+def is_divided(service: Service) -> bool:
     """Whether each environment has a server of its own."""
     return service.major == LAYOUT
 
@@ -227,8 +227,8 @@ def container(service: Service, databases: int = DATABASES) -> ContainerSpec:
     something for what is not counted: a script that fills its memory ends this server, never the
     host."""
     limit = maxmemory(service)
-    several = divided(service)
-    owner = f"user default on {hashed(service.parameters['password'])} ~* &* +@all\n"
+    several = is_divided(service)
+    owner = f"user default on {hash_password(service.parameters['password'])} ~* &* +@all\n"
     return ContainerSpec(
         image=service.image.reference,
         entrypoint=(LAUNCHER_FILE,) if several else (),

@@ -32,7 +32,7 @@ from purveyor_hooks import (
 from purveyor_hooks.parts import PartWriter, read_parts
 from purveyor_redis import division, settings
 from purveyor_redis.accounts import is_ours
-from purveyor_redis.beside import FILE, Beside, copied
+from purveyor_redis.beside import FILE, Beside, copy_all
 from purveyor_redis.carving import Carving, held_by
 from purveyor_redis.division import Held, Keys
 from purveyor_redis.rdb import Chosen, DamagedRdb, Reader
@@ -44,7 +44,7 @@ from purveyor_redis.server import (
     OWN_KEYS,
     cli,
     connection,
-    divided,
+    is_divided,
     login,
     maxmemory,
     own_database,
@@ -98,7 +98,7 @@ async def census(service: Service, access: Access) -> Inventory:
     """Keys of each database, those that may go by themselves apart. What the server says is enough
     unless there are fields that expire: it does not say whether whole keys go with them, so that an
     RDB is read."""
-    servers = await _servers(service, access) if divided(service) else None
+    servers = await _servers(service, access) if is_divided(service) else None
     async with connection(service, access) as client:
         info = await client.info()
         keyspace = {
@@ -199,13 +199,13 @@ async def backup(service: Service, access: Access, sink: Sink) -> Inventory:
     writer, reader = PartWriter(sink), Reader(own, OWN_KEYS.encode())
     await writer.whole(USERS, "\n".join(users).encode(errors="surrogateescape"))
     await writer.whole(SETTINGS, msgspec.json.encode(carried))
-    await writer.begin(DATA, own=own, divided=divided(service))
+    await writer.begin(DATA, own=own, divided=is_divided(service))
     await _read(service, access, reader, writer)
     await writer.end()
     servers, failed = None, []
-    if divided(service):
+    if is_divided(service):
         servers = {}
-        for number, whose in sorted((await division.held(access)).items()):
+        for number, whose in sorted((await division.list_held(access)).items()):
             found = await _server(service, access, writer, number, whose)
             if isinstance(found, Reader):
                 reader.modules |= found.modules
@@ -306,7 +306,7 @@ def _damaged(error: DamagedRdb) -> BadInput:
 async def restore(
     service: Service, access: Access, source: Source, options: RestoreOptions
 ) -> tuple[Finding, ...]:
-    if divided(service):
+    if is_divided(service):
         return await _divide(service, access, source, options)
     only = _only(options)
     users: list[str] = []
@@ -409,7 +409,7 @@ async def _pour(
         # else what is full takes neither our mark nor what came last
         await client.config_set("maxmemory", 0)
         beside = Beside(service, access, databases)
-        come = await beside.run(lambda second: copied(access, client, second))
+        come = await beside.run(lambda second: copy_all(access, client, second))
         findings += proof(reader, beside, come, only)
         await _written(access, client)
         await _clear_marks(service, access, own)

@@ -20,7 +20,7 @@ async def add(desk: Asked, name: str, **given: Any) -> httpx.AsyncClient:
 
 async def actors(desk: Asked, verb: str) -> list[tuple[str, int | None]]:
     """Who asked for a verb, as its operations and its events say."""
-    found = await desk.app.context.store.read(lambda tx: operations.listed(tx, limit=500))
+    found = await desk.app.context.store.read(lambda tx: operations.list_page(tx, limit=500))
     told = [(item.actor, item.token_id) for item in found.items if item.verb == verb]
     started = (
         await desk.local.get(

@@ -307,7 +307,7 @@ async def test_a_state_that_grows_too_large_ends_the_operation_and_keeps_what_wa
     async with scene.open() as app:
         with pytest.raises(PurveyorError, match="larger than 65536"):
             await do(app, VERB, service="main", arguments={"label": "neat"})
-        left = await app.context.store.read(operations.unfinished)
+        left = await app.context.store.read(operations.list_unfinished)
         assert left == []
         assert labelled(scene) == set()
         await do(app, "restart", service="main")
@@ -337,7 +337,7 @@ async def test_a_draft_that_lies_is_told_stays_small_and_holds_nothing(
         ended = await desk.local.post(PATH, json={"label": "neat"})
         assert ended.status_code >= 400, ended.text
         assert ended.headers["content-type"].startswith("application/problem+json")
-        assert await desk.app.context.store.read(operations.unfinished) == []
+        assert await desk.app.context.store.read(operations.list_unfinished) == []
         await do(desk.app, "restart", service="main")
 
 
@@ -352,7 +352,7 @@ async def test_an_undo_that_fails_again_and_again_holds_its_service_until_a_pers
     async with asked(scene) as desk:
         answer = await desk.local.post(PATH, json={"label": "neat"})
         assert answer.status_code >= 400
-        (left,) = await desk.app.context.store.read(operations.unfinished)
+        (left,) = await desk.app.context.store.read(operations.list_unfinished)
         assert left.state == "undoing"
         refused = await desk.local.post("/api/external-services/main/restart?plan=true")
         assert refused.status_code in (200, 409)
@@ -491,7 +491,7 @@ async def test_killed_with_sigkill_at_a_step_it_is_done_once_by_the_next_start(
         if path.is_file():
             assert KEY.encode() not in path.read_bytes(), path
     async with scene.open() as app:
-        assert await app.context.store.read(operations.unfinished) == []
+        assert await app.context.store.read(operations.list_unfinished) == []
         if step == "draft":
             assert labelled(scene) == set()
             return

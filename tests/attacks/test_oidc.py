@@ -26,7 +26,7 @@ from browsing import base_of, signed_out
 from fake.scene import Scene
 from purveyor.access import provider as provider_module
 from purveyor.access.provider import Provider
-from purveyor.kernel.api.peers import judged
+from purveyor.kernel.api.peers import judge_peers
 from purveyor.settings import FILE as SETTINGS_FILE
 from purveyor.settings import load as load_settings
 from purveyor_hooks import BadInput
@@ -477,7 +477,7 @@ async def test_no_app_is_where_people_come_back_to(scene: Scene) -> None:
             "http://127.0.0.1:31001/",
         ):
             assert onward(await stage.arrive(browser, wanted)).endswith("/services"), wanted
-        door = judged(stage.api, neighbours(Networks(*OF_ENGINE)), at_gateway=True)
+        door = judge_peers(stage.api, neighbours(Networks(*OF_ENGINE)), at_gateway=True)
         async with stage.client(door, OURS) as container:
             for path in ("/sign-in/oidc", "/sign-in/oidc/return?code=a&state=b"):
                 assert (await container.get(path)).status_code == 403

@@ -29,7 +29,7 @@ from purveyor.asgi import create_api
 from purveyor.cli.terminal import safe_output, visible
 from purveyor.docker.models import Network
 from purveyor.kernel.api import tokens
-from purveyor.kernel.api.peers import Neighbours, Reach, judged
+from purveyor.kernel.api.peers import Neighbours, Reach, judge_peers
 from purveyor.kernel.api.refusals import Refusals
 from purveyor.kernel.api.server import listen_tcp, serving
 from purveyor.kernel.events import store as events
@@ -226,7 +226,7 @@ async def test_a_container_reaches_nothing_but_what_is_for_apps(path: str, scene
     """Also with an administrator's token, or with both halves of somebody's session."""
     async with site(scene) as made:
         token = await made.token()
-        door = judged(made.api, neighbours(Networks(*NETWORKS)), at_gateway=False)
+        door = judge_peers(made.api, neighbours(Networks(*NETWORKS)), at_gateway=False)
         async with (
             made.client() as host,
             made.client(door, OURS) as container,
@@ -269,7 +269,7 @@ async def test_a_container_reaches_nothing_but_what_is_for_apps(path: str, scene
 async def test_a_container_changes_nothing(method: str, path: str, scene: Scene) -> None:
     async with site(scene) as made:
         token = await made.token()
-        door = judged(made.api, neighbours(Networks(*NETWORKS)), at_gateway=True)
+        door = judge_peers(made.api, neighbours(Networks(*NETWORKS)), at_gateway=True)
         async with made.client(door, OURS, headers={"Authorization": f"Bearer {token}"}) as client:
             answer = await client.request(method, path, json={})
             assert (answer.status_code, answer.json()["type"]) == (
@@ -282,7 +282,7 @@ async def test_a_container_changes_nothing(method: str, path: str, scene: Scene)
 async def test_somebody_else_s_container_does_not_even_reach_what_is_for_apps(scene: Scene) -> None:
     async with site(scene) as made:
         headers = {"Authorization": f"Bearer {await made.token()}"}
-        door = judged(made.api, neighbours(Networks(*NETWORKS)), at_gateway=True)
+        door = judge_peers(made.api, neighbours(Networks(*NETWORKS)), at_gateway=True)
         for peer, status in ((THEIRS, 403), (LAN, 403), (OURS, 200)):
             async with made.client(door, peer, headers=headers) as client:
                 assert (await client.get("/api/kv/status")).status_code == status, peer
@@ -344,7 +344,7 @@ async def test_a_token_that_an_app_stole_is_of_no_use_to_it(scene: Scene) -> Non
             return environment_tokens.of_environment(tx, mine.id) or "", whole, admin
 
         of_app, of_project, of_admin = await made.app.context.store.write(furnish)
-        door = judged(made.api, neighbours(Networks(*NETWORKS)), at_gateway=True)
+        door = judge_peers(made.api, neighbours(Networks(*NETWORKS)), at_gateway=True)
         for peer, token, status in (
             ("10.9.1.7", of_app, 200), ("::ffff:10.9.1.7", of_app, 200), ("10.9.2.7", of_app, 403),
             ("::ffff:10.9.2.7", of_app, 403), (OURS, of_app, 200), ("127.0.0.1", of_app, 200),

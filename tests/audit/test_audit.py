@@ -333,7 +333,9 @@ async def test_data_of_apps_is_told_once_a_minute_of_others_and_never_of_the_app
             ("POST /api/own/set", "token:admin"), ("POST /api/own/enable", "token:admin"),
             ("POST /api/own/enable", "token:admin"), ("DELETE /api/own/disable", "token:admin"),
         ]  # fmt: skip
-        stopped = (await app.context.store.read(lambda tx: operations.listed(tx, limit=1))).items[0]
+        stopped = (
+            await app.context.store.read(lambda tx: operations.list_page(tx, limit=1))
+        ).items[0]
         assert (stopped.verb, stopped.actor, stopped.token_id) == ("stop", "token:admin", number)
 
 

@@ -21,7 +21,7 @@ import zstandard
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from purveyor.backups import age
-from purveyor.backups.codec import Packer, unpacked
+from purveyor.backups.codec import Packer, unpack_stream
 from purveyor_hooks import BadInput
 from purveyor_hooks.parts import PartWriter
 
@@ -43,7 +43,9 @@ async def pieces(content: bytes, size: int = 100_000) -> AsyncIterator[bytes]:
 
 
 async def opened(stored: bytes, key: bytes = KEY, size: int = 100_000) -> bytes:
-    found = unpacked(pieces(stored, size), key, hashlib.sha256(stored).hexdigest(), 100_000_000)
+    found = unpack_stream(
+        pieces(stored, size), key, hashlib.sha256(stored).hexdigest(), 100_000_000
+    )
     return b"".join([chunk async for chunk in found])
 
 
@@ -145,10 +147,10 @@ async def test_the_last_block_is_whole_at_every_border_and_nothing_may_follow_it
 ) -> None:
     plain = os.urandom(max(0, blocks * 65_536 + more))
     stored = age.Sealer(KEY).seal(plain, last=True)
-    assert b"".join(age.opened(iter(pieces_of(stored)), KEY)) == plain
+    assert b"".join(age.decrypt(iter(pieces_of(stored)), KEY)) == plain
     for wrong in ([*pieces_of(stored), b"x"], pieces_of(stored[:-1])):
         with pytest.raises(age.Wrong):
-            list(age.opened(iter(wrong), KEY))
+            list(age.decrypt(iter(wrong), KEY))
 
 
 def pieces_of(stored: bytes) -> list[bytes]:
@@ -161,7 +163,9 @@ async def test_a_backup_that_is_given_up_ends_its_thread() -> None:
 
     packer = Packer(take, KEY)
     await packer.write(os.urandom(1_000_000))
-    reading = age.opened(iter(pieces_of(age.Sealer(KEY).seal(os.urandom(500_000), last=True))), KEY)
+    reading = age.decrypt(
+        iter(pieces_of(age.Sealer(KEY).seal(os.urandom(500_000), last=True))), KEY
+    )
     assert next(reading)
     assert "age" in [thread.name for thread in threading.enumerate()]
     del packer, reading

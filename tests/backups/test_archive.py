@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from purveyor.backups import manifest as manifests
 from purveyor.backups import paper, sums
-from purveyor.backups.codec import Packer, unpacked
+from purveyor.backups.codec import Packer, unpack_stream
 from purveyor.backups.manifest import Manifest, OnRecord, Verified
 from purveyor.backups.scheduler import following
 from purveyor.kernel.watchdog import Heartbeat, run_with_stall_timeout
@@ -52,7 +52,9 @@ async def pieces(content: bytes, size: int) -> AsyncIterator[bytes]:
 async def unpack(
     stored: bytes, key: bytes | None, sha256: str, size: int = 1000, most: int = 10_000_000
 ) -> bytes:
-    return b"".join([chunk async for chunk in unpacked(pieces(stored, size), key, sha256, most)])
+    return b"".join(
+        [chunk async for chunk in unpack_stream(pieces(stored, size), key, sha256, most)]
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -112,7 +114,9 @@ def test_a_gigabyte_of_nothing_goes_through_in_little_memory_and_a_bomb_is_refus
         assert len(stored) < 100_000
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         seen = 0
-        async for chunk in unpacked(pieces(stored, len(stored)), key, sha256, size * len(megabyte)):
+        async for chunk in unpack_stream(
+            pieces(stored, len(stored)), key, sha256, size * len(megabyte)
+        ):
             assert len(chunk) <= len(megabyte)
             seen += len(chunk)
         assert seen == size * len(megabyte)
@@ -141,7 +145,7 @@ def test_the_event_loop_goes_on_while_much_is_packed_and_unpacked(key: bytes | N
 
     async def work() -> None:
         stored, sha256 = await pack(content, key)
-        async for _ in unpacked(pieces(stored, 1_000_000), key, sha256, 100_000_000):
+        async for _ in unpack_stream(pieces(stored, 1_000_000), key, sha256, 100_000_000):
             pass
 
     whole, own = time.process_time(), time.thread_time()
@@ -159,7 +163,7 @@ def test_a_restore_that_is_given_up_ends_its_thread() -> None:
             await anyio.sleep(60)
 
         with anyio.move_on_after(0.2) as scope:
-            await anext(unpacked(never(), None, sha256, 100_000))
+            await anext(unpack_stream(never(), None, sha256, 100_000))
         assert scope.cancelled_caught
 
     begun = time.monotonic()
@@ -191,13 +195,13 @@ def test_a_manifest_says_so_when_any_byte_of_it_was_altered() -> None:
     made, key = _manifest(), bytes(range(32))
     keys = {manifests.key_id(key): key}
     content, mac = manifests.encode(made, "main/b", key)
-    found = manifests.verified(content, "main/b", keys)
+    found = manifests.verify(content, "main/b", keys)
     assert (found.manifest, found.signed, found.mac) == (made, True, mac)
     for position in range(len(content) - 1):
         altered = bytearray(content)
         altered[position] ^= 1
         with pytest.raises(BadInput):
-            manifests.verified(bytes(altered), "main/b", keys)
+            manifests.verify(bytes(altered), "main/b", keys)
     for folder, ours, known in (
         ("main/c", keys, None),  # put beside another backup's data
         ("main/b", {}, None),  # the key is not here
@@ -205,7 +209,7 @@ def test_a_manifest_says_so_when_any_byte_of_it_was_altered() -> None:
         ("main/b", keys, OnRecord(mac="00")),  # an older one in its place
     ):
         with pytest.raises(BadInput):
-            manifests.verified(content, folder, ours, known=known)
+            manifests.verify(content, folder, ours, known=known)
     with pytest.raises(TypeError):
         Verified(made, mac, token=object())
 
@@ -216,8 +220,8 @@ def test_a_manifest_of_the_first_version_is_ours_by_what_is_on_record() -> None:
         b'{"manifest":' + text + b',"sha256":"' + hashlib.sha256(text).hexdigest().encode() + b'"}'
     )
     known = OnRecord(checksum="sha256:00", image="x:1", counts={"rows": {"a": 1}})
-    assert not manifests.verified(content, "main/b", {}, known=known).signed
-    assert not manifests.verified(content, "main/b", {}, accept_unsigned=True).signed
+    assert not manifests.verify(content, "main/b", {}, known=known).signed
+    assert not manifests.verify(content, "main/b", {}, accept_unsigned=True).signed
     for other in (
         None,
         OnRecord(),
@@ -225,7 +229,7 @@ def test_a_manifest_of_the_first_version_is_ours_by_what_is_on_record() -> None:
         msgspec.structs.replace(known, mac="00"),
     ):
         with pytest.raises(BadInput):
-            manifests.verified(content, "main/b", {}, known=other)
+            manifests.verify(content, "main/b", {}, known=other)
 
 
 @pytest.mark.parametrize("size", [0, 1, sums.CHUNK - 1, sums.CHUNK, 2 * sums.CHUNK + 7])
@@ -247,7 +251,9 @@ def test_no_part_is_handed_on_before_it_was_checked(size: int) -> None:
         hashes = await summing.close()
         assert bytes(written) == content
         assert (
-            b"".join([chunk async for chunk in sums.checked(stored(content), hashes, sums.CHUNK)])
+            b"".join(
+                [chunk async for chunk in sums.check_parts(stored(content), hashes, sums.CHUNK)]
+            )
             == content
         )
         for wrong in (
@@ -258,7 +264,7 @@ def test_no_part_is_handed_on_before_it_was_checked(size: int) -> None:
             passed = bytearray()
 
             async def read(wrong: bytes = wrong, passed: bytearray = passed) -> None:
-                async for chunk in sums.checked(stored(wrong), hashes, sums.CHUNK):
+                async for chunk in sums.check_parts(stored(wrong), hashes, sums.CHUNK):
                     passed.extend(chunk)
 
             if wrong != content:
@@ -362,7 +368,7 @@ def test_a_cron_line_comes_when_it_should() -> None:
 def test_a_key_comes_back_from_paper_and_a_slip_is_found_in_its_line(
     key: bytes, chance: random.Random
 ) -> None:
-    lines = paper.printed(key)
+    lines = paper.render_lines(key)
     assert paper.read([line.lower().replace(" ", "-") for line in lines]) == key
     number, (one, two) = chance.randrange(4), chance.sample(range(16), 2)
     text = list(lines[number].replace(" ", ""))
@@ -375,7 +381,7 @@ def test_a_key_comes_back_from_paper_and_a_slip_is_found_in_its_line(
                 paper.read([*lines[:number], "".join(slip), *lines[number + 1 :]])
     with pytest.raises(BadInput):
         paper.read(lines[:3])
-    other = paper.printed(bytes(32))
+    other = paper.render_lines(bytes(32))
     if lines[0] != other[0]:
         with pytest.raises(BadInput):
             paper.read([lines[0], *other[1:]])

@@ -31,7 +31,7 @@ async def backup_of(app: App, service: str, **given: object) -> BackupRecord:
     await do(app, "backup", service=service, **given)
     return (
         await app.context.store.read(
-            lambda tx: backups.listed(tx, service_id=services.get(tx, service).id)
+            lambda tx: backups.list_backups(tx, service_id=services.get(tx, service).id)
         )
     )[0]
 
@@ -596,7 +596,7 @@ async def test_each_base_copy_of_a_sealed_archive_is_sealed_and_opens_what_follo
     async with scene.open() as app:
         await do(app, "archive", service="main", encrypt=True)
         await do(app, "backup", service="main", backup_type="base")
-        made = (await app.context.store.read(lambda tx: backups.listed(tx, service_id=1)))[0]
+        made = (await app.context.store.read(lambda tx: backups.list_backups(tx, service_id=1)))[0]
         assert (made.backup_type, made.encryption) == ("base", "age")
         scene.put("main", "shop_production", after="the second copy")
         await look_after(app, ship=True)

@@ -17,7 +17,7 @@ import pymongo
 import pytest
 
 import everything_mongodb as everything
-from purveyor.backups.codec import unpacked
+from purveyor.backups.codec import unpack_stream
 from purveyor_hooks import Address, Image, Inventory, NotFound, RestoreOptions, Service
 from purveyor_hooks.parts import PartWriter
 from purveyor_mongodb import extraction, refill, snapshot
@@ -146,7 +146,7 @@ def stream_of(made: dict[str, Any]) -> Chunks:
         return b"".join(
             [
                 chunk
-                async for chunk in unpacked(
+                async for chunk in unpack_stream(
                     stored, None, manifest(made)["sha256"], manifest(made)["plain_bytes"]
                 )
             ]

@@ -45,7 +45,7 @@ async def turn(app: App, now: datetime) -> None:
 
 
 async def made(app: App, number: int) -> list[BackupRecord]:
-    return await app.context.store.read(lambda tx: backups.listed(tx, schedule_id=number))
+    return await app.context.store.read(lambda tx: backups.list_backups(tx, schedule_id=number))
 
 
 async def shown(app: App, number: int) -> ScheduleRecord:
@@ -240,7 +240,7 @@ async def test_one_that_is_ended_under_way_makes_and_deletes_no_more(
                 return number
 
         def scheduled(tx: Tx) -> list[BackupRecord]:
-            return [item for item in backups.listed(tx) if item.backup_type == "scheduled"]
+            return [item for item in backups.list_backups(tx) if item.backup_type == "scheduled"]
 
         before = await app.context.store.read(scheduled)
         day = NIGHT + timedelta(days=1)
@@ -257,13 +257,13 @@ async def test_what_has_expired_goes_but_never_the_last_good_one(scene: Scene) -
     async with scene.open() as app:
 
         def expire(tx: Tx) -> None:
-            for item in backups.listed(tx):
+            for item in backups.list_backups(tx):
                 backups.update(tx, item.id, expires_at=datetime(2020, 1, 1, tzinfo=UTC))
 
         await do(app, "backup", service="main")
         await app.context.store.write(expire)
         await turn(app, NIGHT)
-        left = await app.context.store.read(backups.listed)
+        left = await app.context.store.read(backups.list_backups)
         assert sorted((item.service_name, item.backup_type) for item in left) == [
             ("main", "manual"),
             ("tracked", "base"),
@@ -277,10 +277,12 @@ async def test_a_base_copy_does_not_stand_for_the_last_good_backup(scene: Scene)
         await do(app, "backup", service="tracked", backup_type="base")
         past = datetime(2020, 1, 1, tzinfo=UTC)
         await app.context.store.write(
-            lambda tx: [backups.update(tx, item.id, expires_at=past) for item in backups.listed(tx)]
+            lambda tx: [
+                backups.update(tx, item.id, expires_at=past) for item in backups.list_backups(tx)
+            ]
         )
         await turn(app, NIGHT)
-        left = await app.context.store.read(backups.listed)
+        left = await app.context.store.read(backups.list_backups)
         assert [item.backup_type for item in left if item.service_name == "tracked"] == [
             "base",
             "manual",

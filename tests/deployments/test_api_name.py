@@ -49,7 +49,7 @@ async def test_a_deployed_app_has_the_name_and_what_is_joined_by_hand_the_addres
         assert running.environment["MAIN_API_URL"] == "http://purveyor-api:8500"
         assert running.hosts == {"purveyor-api": "10.9.0.1"}
         by_hand = await app.context.store.read(
-            lambda tx: variables.merged(tx, variables.variables_of(tx, app.context, 1, 1))
+            lambda tx: variables.merge_variables(tx, variables.variables_of(tx, app.context, 1, 1))
         )
         assert [item.value for item in by_hand if item.name == "MAIN_API_URL"] == [
             "http://10.9.0.1:8500"

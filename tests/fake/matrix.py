@@ -107,7 +107,7 @@ async def _burnt(scene: Scene, app: App) -> None:
 
     def work(tx: Tx) -> None:
         record = services.get(tx, "main")
-        backup = backups.listed(tx, service_id=record.id)[0]
+        backup = backups.list_backups(tx, service_id=record.id)[0]
         choice = Choice(backups=(backup.id,))
         state = Recovering(
             since=tx.now,
@@ -439,7 +439,7 @@ class Trial:
             self.scene.bring_back(point)
         async with self.scene.open(make_store=make_store) as app:
             await look_after(app)
-            left = await app.context.store.read(operations.unfinished)
+            left = await app.context.store.read(operations.list_unfinished)
             assert not left, [(item.verb, item.state, item.error) for item in left]
             return await self._state(app), await picture(self.scene, app)
 

@@ -291,7 +291,7 @@ def _recorded(tx: Tx) -> dict[str, Any]:
             )
             for item in deployment_store.deployments(tx, state="active")
         ],
-        "backups": backups.listed(tx),
+        "backups": backups.list_backups(tx),
         "documents": [
             tuple(row.values())
             for row in tx.rows(

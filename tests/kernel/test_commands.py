@@ -119,7 +119,7 @@ async def test_what_waits_is_listed_and_abandoned_with_the_word_alone(scene: Sce
         assert "may be left as it is" in plan.output
         said = await command(scene, "operations", "abandon", str(number), "--yes")
         assert "restart was abandoned by local" in said.output
-        assert await app.context.store.read(operations.unfinished) == []
+        assert await app.context.store.read(operations.list_unfinished) == []
 
 
 async def test_whoever_waits_when_the_daemon_stops_is_told_that_it_goes_on(
@@ -148,12 +148,12 @@ async def test_whoever_waits_when_the_daemon_stops_is_told_that_it_goes_on(
             group.start_soon(wait, as_others_do)
             group.start_soon(wait, as_commands_do)
             with anyio.fail_after(10):
-                while len(await app.context.store.read(operations.unfinished)) < 2:  # noqa: ASYNC110
+                while len(await app.context.store.read(operations.list_unfinished)) < 2:  # noqa: ASYNC110
                     await anyio.sleep(0.02)
             await anyio.sleep(0.3)
             app.runner.interrupt()
             servers.close()
-        left = {item.id for item in await app.context.store.read(operations.unfinished)}
+        left = {item.id for item in await app.context.store.read(operations.list_unfinished)}
         short, long = sorted(error.detail for error in told)  # type: ignore[attr-defined]
         assert short == "stop was interrupted."
         assert long.startswith("stop was interrupted: the daemon")
@@ -162,7 +162,7 @@ async def test_whoever_waits_when_the_daemon_stops_is_told_that_it_goes_on(
             assert "It goes on when" in str(error)
             assert any(f"purveyor operations cancel {number}" in str(error) for number in left)
     async with scene.open() as app:
-        assert await app.context.store.read(operations.unfinished) == []
+        assert await app.context.store.read(operations.list_unfinished) == []
         assert scene.engine.require("fk-main").state == "exited"
 
 

@@ -17,7 +17,7 @@ HASHES = CONTRIB / "constraints-hashes.txt"
 def test_every_constraint_has_its_hashes() -> None:
     lines = (CONTRIB / "constraints.txt").read_text().splitlines()
     named = dict(line.split("==") for line in lines if "==" in line)
-    known = wheels.agreed(HASHES)
+    known = wheels.read_constraints(HASHES)
     assert {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in named.items()} == {
         name: version for name, (version, _) in known.items()
     }, "write it again: contrib/hashes"
@@ -35,7 +35,7 @@ def test_pip_takes_no_other_file_than_a_constraint_names(tmp_path: Path) -> None
     source = tmp_path / "source"
     (source / "click").mkdir(parents=True)
     (source / "click/__init__.py").write_text("")
-    (version, hashes) = wheels.agreed(HASHES)["click"]
+    (version, hashes) = wheels.read_constraints(HASHES)["click"]
     (source / "pyproject.toml").write_text(
         "[build-system]\nrequires = ['hatchling']\nbuild-backend = 'hatchling.build'\n"
         f"[project]\nname = 'click'\nversion = '{version}'\n"

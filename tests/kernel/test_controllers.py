@@ -138,7 +138,7 @@ async def test_an_account_ends_when_its_grace_is_over_without_a_poll(
         await do(app, "rotate", project="shop", grace=1)
 
         async def over() -> bool:
-            return not await app.context.store.read(projects.outlived)
+            return not await app.context.store.read(projects.list_outlived)
 
         await until(over)
 

@@ -493,7 +493,7 @@ async def test_a_fault_of_ours_is_told_without_its_text(store: Store) -> None:
 async def test_bad_input_leaves_no_operation(store: Store) -> None:
     with pytest.raises((BadInput, ExceptionGroup)):
         await run(store, Walk(), word="bad")
-    assert (await store.read(operations.listed)).total == 0
+    assert (await store.read(operations.list_page)).total == 0
 
 
 async def test_a_plan_changes_nothing(store: Store) -> None:
@@ -501,7 +501,7 @@ async def test_a_plan_changes_nothing(store: Store) -> None:
     plan = await Runner(store, ProviderRegistry(LOGGER), LOGGER, {}).plan(kind, Nothing(word="x"))
     assert (plan.subject, plan.steps) == ("x", ["one", "two", "three"])
     assert kind.trail == []
-    assert (await store.read(operations.listed)).total == 0
+    assert (await store.read(operations.list_page)).total == 0
     assert await store.read(events.last) == 0
 
 
@@ -512,7 +512,7 @@ async def test_a_plugin_may_refuse_a_verb_with_a_reason(store: Store) -> None:
     with pytest.raises((Vetoed, ExceptionGroup)) as caught:
         await run(store, Walk(), registry_of(careful=module(before_operation=refuse)))
     assert "not on a Friday" in str(getattr(caught.value, "exceptions", [caught.value])[0])
-    assert (await store.read(operations.listed)).total == 0
+    assert (await store.read(operations.list_page)).total == 0
 
 
 class Sealed(msgspec.Struct, frozen=True, kw_only=True):

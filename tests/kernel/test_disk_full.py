@@ -90,13 +90,13 @@ async def test_a_schedule_that_is_due_on_a_full_disk_ends_nothing(
         await do(app, "create-project", name="enough")
 
         async def made() -> bool:
-            return any(item.schedule_id for item in await store.read(backups.listed))
+            return any(item.schedule_id for item in await store.read(backups.list_backups))
 
         await until(made)
 
         async def over() -> bool:
             return not app.context.supervisor.troubles and not await store.read(
-                operations.unfinished
+                operations.list_unfinished
             )
 
         await until(over)

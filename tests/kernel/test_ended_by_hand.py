@@ -74,7 +74,7 @@ async def test_cancelled_at_any_point_a_verb_is_taken_back_or_has_no_way_back(
                 await app.run(trial.form.verb, given, "test")
             except Cancelled:
                 cancelled += 1
-                found = (await app.context.store.read(operations.listed)).items
+                found = (await app.context.store.read(operations.list_page)).items
                 assert found[0].state == "failed"
             else:
                 before = good.after
@@ -170,7 +170,7 @@ async def stuck(scene: Scene, app: App) -> int:
     with pytest.raises(Failed):
         await do(app, "restart", service="main")
     scene.engine.acted = lambda name: None
-    return (await app.context.store.read(operations.unfinished))[0].id
+    return (await app.context.store.read(operations.list_unfinished))[0].id
 
 
 def gone(tx: Tx, *_: object) -> None:
@@ -206,7 +206,7 @@ async def test_an_operation_whose_end_cannot_be_written_is_held_told_and_can_be_
         assert (last.type, last.data["actor"]) == ("service.restart.abandoned", "token:ada")
         await do(app, "stop", service="main")
     async with scene.open() as app:
-        assert await app.context.store.read(operations.unfinished) == []
+        assert await app.context.store.read(operations.list_unfinished) == []
 
 
 async def test_what_can_be_ended_otherwise_is_not_abandoned(scene: Scene) -> None:
@@ -252,7 +252,7 @@ async def test_a_service_whose_creation_was_abandoned_can_be_deleted(scene: Scen
         scene.engine.acted = acted
         with pytest.raises(Failed):
             await do(app, "create", name="fresh", service_type="fake")
-        (left,) = await app.context.store.read(operations.unfinished)
+        (left,) = await app.context.store.read(operations.list_unfinished)
         with pytest.raises(Conflict):
             await do(app, "delete", service="fresh")
         await by_hand.abandon(app.runner, left.id, "ada")
@@ -273,7 +273,7 @@ async def test_a_backup_whose_making_was_abandoned_is_a_failed_one(scene: Scene)
         app.part(BackupRepository).write = fails  # type: ignore[method-assign]
         with pytest.raises(PurveyorError):
             await do(app, "backup", service="main")
-        (left,) = await app.context.store.read(operations.unfinished)
+        (left,) = await app.context.store.read(operations.list_unfinished)
         await by_hand.abandon(app.runner, left.id, "ada")
         made = await app.context.store.read(lambda tx: backups.get(tx, left.arguments["backup"]))
         assert (made.state, "abandoned by ada" in made.error_message) == ("failed", True)

@@ -58,7 +58,7 @@ async def until(what: Callable[[], Any]) -> None:
 
 
 async def unfinished(app: App) -> list[OperationRecord]:
-    return list(await app.context.store.read(operations.unfinished))
+    return list(await app.context.store.read(operations.list_unfinished))
 
 
 async def all_ended(app: App, begun: Sequence[OperationRecord]) -> None:

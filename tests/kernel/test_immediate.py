@@ -31,7 +31,7 @@ BUCKET = {
 
 
 async def last(desk: Asked) -> OperationRecord:
-    found = await desk.app.context.store.read(lambda tx: operations.listed(tx, limit=1))
+    found = await desk.app.context.store.read(lambda tx: operations.list_page(tx, limit=1))
     return found.items[0]
 
 

@@ -94,14 +94,14 @@ async def test_an_operation_that_waits_for_the_engine_is_told_and_ends_when_it_i
         scene.engine.acted = acted
         with pytest.raises(EngineUnavailable):
             await do(app, "create", name="fresh", service_type="fake")
-        left = await app.context.store.read(operations.unfinished)
+        left = await app.context.store.read(operations.list_unfinished)
         assert [(item.verb, item.state) for item in left] == [("create", "undoing")]
         last = await app.context.store.read(lambda tx: events.after(tx, 0))
         assert last[-1].type == "service.create.waiting"
         scene.engine.away, scene.engine.acted = "", lambda name: None
         await app.reconciler.sweep()  # it wakes what waits, and waits for nothing
         with anyio.fail_after(10):
-            while await app.context.store.read(operations.unfinished):  # noqa: ASYNC110
+            while await app.context.store.read(operations.list_unfinished):  # noqa: ASYNC110
                 await anyio.sleep(0.02)
         assert await app.context.store.read(lambda tx: services.find(tx, "fresh")) is None
 
@@ -223,7 +223,7 @@ async def test_an_undo_that_waits_holds_its_service_and_what_served_meanwhile_is
         scene.engine.acted = acted
         with pytest.raises(Failed):
             await do(app, "restore", backup="1", service_id="main")
-        (left,) = await app.context.store.read(operations.unfinished)
+        (left,) = await app.context.store.read(operations.list_unfinished)
         scene.put("main", "shop_production", written="while the undo waited")
         later: dict[str, dict[str, Any]] = {
             "update": {"parameters": {"size": 3}},
@@ -236,7 +236,7 @@ async def test_an_undo_that_waits_holds_its_service_and_what_served_meanwhile_is
         broken = False
         await do(app, "stop", service="idle")  # another service was free all the time
         await app.runner.recover()
-        assert await app.context.store.read(operations.unfinished) == []
+        assert await app.context.store.read(operations.list_unfinished) == []
         assert scene.server("main").held.resources["shop_production"] == {"precious": "gold"}
         kept = await app.context.store.read(lambda tx: services.volumes(tx, ["kept"]))
         (newest,) = [item for item in kept if item.origin == "main"]
@@ -255,10 +255,10 @@ async def test_an_undo_that_failed_is_tried_again_by_itself(scene: Scene) -> Non
         scene.engine.acted = acted
         with pytest.raises(Failed):
             await do(app, "update", service="main", parameters={"size": 2})
-        assert len(await app.context.store.read(operations.unfinished)) == 1
+        assert len(await app.context.store.read(operations.list_unfinished)) == 1
         failing = False
         with anyio.fail_after(10):
-            while await app.context.store.read(operations.unfinished):  # noqa: ASYNC110
+            while await app.context.store.read(operations.list_unfinished):  # noqa: ASYNC110
                 await anyio.sleep(0.05)
         assert (await app.context.store.read(lambda tx: services.get(tx, "main"))).parameters[
             "size"
@@ -293,7 +293,7 @@ async def test_an_undo_that_waits_for_a_server_has_it_run_again(away: str, scene
         with pytest.raises(Failed):
             await do(app, "rotate", project="shop")
         with anyio.fail_after(15):
-            while await app.context.store.read(operations.unfinished):  # noqa: ASYNC110
+            while await app.context.store.read(operations.list_unfinished):  # noqa: ASYNC110
                 await anyio.sleep(0.05)
         assert scene.engine.require("fk-main").state == "running"
         await do(app, "rotate", project="shop")

@@ -22,8 +22,8 @@ from sqlite_utils import Database
 from purveyor.app import open_app
 from purveyor.kernel.db import Store, copies
 from purveyor.kernel.db.beginning import MARK, begin
-from purveyor.kernel.db.database import remembered
-from purveyor.kernel.db.faults import translated
+from purveyor.kernel.db.database import read_note
+from purveyor.kernel.db.faults import translate_error
 from purveyor.kernel.db.lock import StateLock, StateLocked
 from purveyor.kernel.db.secrets import open_secrets
 from purveyor.kernel.events import store as events
@@ -350,7 +350,7 @@ async def test_an_installation_that_was_cut_off_in_its_first_moment_begins_again
     (tmp_path / "purveyor.db").touch()
     begin(tmp_path)
     store = opened(tmp_path)
-    assert await store.read(lambda tx: remembered(tx, "installation"))
+    assert await store.read(lambda tx: read_note(tx, "installation"))
     store.close()
 
 
@@ -391,7 +391,7 @@ def test_what_is_no_fault_of_the_disk_stays_a_fault_of_the_program(tmp_path: Pat
         for sql in ("INSERT INTO t VALUES (1)", "SELECT nothing FROM t"):
             with pytest.raises(sqlite3.Error) as raised:
                 db.execute(sql)
-            assert translated(raised.value, tmp_path / "x.db") is None
+            assert translate_error(raised.value, tmp_path / "x.db") is None
 
 
 async def test_who_waits_for_the_lock_gets_it_and_who_waits_in_vain_is_told(tmp_path: Path) -> None:
@@ -487,7 +487,9 @@ async def test_a_loop_that_is_cancelled_ends(store: Store) -> None:
 
 def test_each_error_has_a_status_and_a_way_on() -> None:
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.EACCES, errno.EIO):
-        found = translated(OSError(number, os.strerror(number)), Path("/somewhere/purveyor.db"))
+        found = translate_error(
+            OSError(number, os.strerror(number)), Path("/somewhere/purveyor.db")
+        )
         assert isinstance(found, PurveyorError)
         assert (found.status in (503, 507), bool(found.remedy)) == (True, True)
 

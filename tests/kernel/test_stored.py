@@ -45,7 +45,7 @@ Found = dict[str, dict[str, set[str]]]
 
 
 def _look(tx: Tx, found: Found) -> None:
-    for item in operations.unfinished(
+    for item in operations.list_unfinished(
         tx
     ):  # a step or a key may have the number of what it is about
         of = found.setdefault(item.verb, {"private": set(), "locks": set(), "steps": set()})

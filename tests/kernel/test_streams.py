@@ -153,7 +153,7 @@ async def test_an_operation_is_followed_over_a_restart_to_its_real_end(
             with anyio.fail_after(10):
                 while not any(event["type"] == "service.stop.step" for event in told):  # noqa: ASYNC110
                     await anyio.sleep(0.02)
-            (under_way,) = await app.context.store.read(operations.unfinished)
+            (under_way,) = await app.context.store.read(operations.list_unfinished)
         assert not ended
         await anyio.sleep(0.5)
         assert not ended, "a daemon that is away is not an operation that has ended"

@@ -86,9 +86,9 @@ async def test_these_take_turns_on_one_service(scene: Scene, first: str, second:
             await held.reached.wait()
             group.start_soon(partial(do, app, second, **MAIN[second]))
             await anyio.sleep(0.2)
-            assert [item.verb for item in await app.context.store.read(operations.unfinished)] == [
-                first
-            ]
+            assert [
+                item.verb for item in await app.context.store.read(operations.list_unfinished)
+            ] == [first]
             held.go_on.set()
         told = (await ends(app))[before:]
         assert [kind.rpartition(".")[2] for kind in told] == [
@@ -157,7 +157,7 @@ async def test_what_a_deploy_does_to_services_waits_for_its_turn(scene: Scene, e
             await updated.reached.wait()
             (number,) = (
                 item.id
-                for item in await app.context.store.read(operations.unfinished)
+                for item in await app.context.store.read(operations.list_unfinished)
                 if item.verb == "deploy"
             )
             if ending == "cancelled":
@@ -186,7 +186,9 @@ async def test_recovery_goes_on_past_a_service_that_is_stuck(scene: Scene) -> No
         for service in ("main", "idle", "tracked"):
             with pytest.raises(Failed):
                 await do(app, "update", service=service, parameters={"size": 7})
-        left = [item.service_id for item in await app.context.store.read(operations.unfinished)]
+        left = [
+            item.service_id for item in await app.context.store.read(operations.list_unfinished)
+        ]
         assert len(left) == 3
     async with scene.open(resume=False) as app:
         held = Held(app.provision, "container")  # the first of them hangs
@@ -194,9 +196,9 @@ async def test_recovery_goes_on_past_a_service_that_is_stuck(scene: Scene) -> No
             group.start_soon(app.runner.recover)
             await held.reached.wait()
             with anyio.fail_after(20):
-                while len(await app.context.store.read(operations.unfinished)) > 1:  # noqa: ASYNC110
+                while len(await app.context.store.read(operations.list_unfinished)) > 1:  # noqa: ASYNC110
                     await anyio.sleep(0.02)
-            (last,) = await app.context.store.read(operations.unfinished)
+            (last,) = await app.context.store.read(operations.list_unfinished)
             free = next(
                 name
                 for name, number in (("main", left[0]), ("idle", left[1]))
@@ -204,4 +206,4 @@ async def test_recovery_goes_on_past_a_service_that_is_stuck(scene: Scene) -> No
             )
             await do(app, "restart", service=free)
             held.go_on.set()
-        assert await app.context.store.read(operations.unfinished) == []
+        assert await app.context.store.read(operations.list_unfinished) == []

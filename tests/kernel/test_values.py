@@ -129,9 +129,9 @@ def test_what_does_not_say_has_what_was_before_the_parameter() -> None:
     assert parameters.for_imported_service(REDIS, {})["channels"] == "divided"
     before = {name: value for name, value in fresh(REDIS).items() if name != "channels"}
     assert redis.data_major(Image(reference="redis:8"), before) == ""
-    assert parameters.changed(REDIS, Settings(), before, {"channels": "divided"}, set())
+    assert parameters.change_parameters(REDIS, Settings(), before, {"channels": "divided"}, set())
     with pytest.raises(BadInput):
-        parameters.changed(REDIS, Settings(), before, {"channels": "open"}, set())
+        parameters.change_parameters(REDIS, Settings(), before, {"channels": "open"}, set())
     copied = parameters.alike(REDIS, before, {"port", "password", "docker_image"})
     assert fresh(REDIS, **copied)["channels"] == "divided"
 
@@ -181,11 +181,11 @@ def test_all_bad_parameters_are_named_at_once() -> None:
 def test_read_only_parameters_may_be_repeated_and_not_changed() -> None:
     current = fresh()
     assert (
-        parameters.changed(POSTGRES, Settings(), current, {"username": "postgres"}, set())
+        parameters.change_parameters(POSTGRES, Settings(), current, {"username": "postgres"}, set())
         == current
     )
     with pytest.raises(BadInput) as caught:
-        parameters.changed(
+        parameters.change_parameters(
             POSTGRES, Settings(), current, {"username": "root", "password": "x", "port": 1}, set()
         )
     assert set(caught.value.errors) == {"username", "password"}
@@ -316,7 +316,7 @@ def test_a_secret_is_masked_however_a_stream_is_cut(size: int, words: list[str])
             yield text[start : start + size]
 
     async def told() -> str:
-        return "".join([line async for line in redact.scrubbed(pieces(), ["hunter-22-secret"])])
+        return "".join([line async for line in redact.scrub_stream(pieces(), ["hunter-22-secret"])])
 
     assert asyncio.run(told()) == text.replace("hunter-22-secret", "***")
 

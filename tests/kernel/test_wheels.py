@@ -143,7 +143,7 @@ def test_what_a_plugin_brings_is_what_the_file_of_constraints_names(tmp_path: Pa
         f"# of the plugin\nHelp.er==1.2 \\\n    --hash=sha256:{'a' * 64} \\\n    "
         f"--hash=sha256:{'b' * 64}\n"
     )
-    known = wheels.agreed(listed)
+    known = wheels.read_constraints(listed)
     assert known == {"help-er": ("1.2", frozenset({"a" * 64, "b" * 64}))}
     wheel = wheels.obtain(str(make_wheel(tmp_path)), tmp_path / "x", expected="")
     wheels.require_agreed(known, wheel, [wheels.Planned("help-er", "1.2", "b" * 64)])
@@ -167,9 +167,9 @@ def test_what_a_plugin_brings_is_what_the_file_of_constraints_names(tmp_path: Pa
     ):
         listed.write_text(line)
         with pytest.raises(BadInput, match="not a constraint"):
-            wheels.agreed(listed)
+            wheels.read_constraints(listed)
     with pytest.raises(BadInput, match="cannot be read"):
-        wheels.agreed(tmp_path / "none")
+        wheels.read_constraints(tmp_path / "none")
 
 
 @pytest.mark.parametrize(

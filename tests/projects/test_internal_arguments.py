@@ -23,7 +23,9 @@ async def test_numbers_of_accounts_are_recorded_and_not_shown(scene: Scene) -> N
         await do(app, "deploy", project="bare", image="app:1")
         await do(app, "delete-environment", project="bare", environment="preview")
         listed = (await desk.local.get("/api/operations", params={"limit": 100})).json()
-        records = (await app.context.store.read(lambda tx: operations.listed(tx, limit=100))).items
+        records = (
+            await app.context.store.read(lambda tx: operations.list_page(tx, limit=100))
+        ).items
         types = app.operation_types
     shown = {item["id"]: item["arguments"].keys() for item in listed}
     held = {record.verb: NUMBERS & record.arguments.keys() for record in records}

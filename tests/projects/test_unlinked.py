@@ -181,7 +181,7 @@ async def test_what_could_not_be_ended_is_ended_when_its_service_serves_again(sc
         assert set(accounts(scene)) == {"shop_production", "shop_preview"}
         await look_after(app)
         assert set(accounts(scene)) == {"shop_preview"}
-        last = (await app.context.store.read(operations.listed)).items[0]
+        last = (await app.context.store.read(operations.list_page)).items[0]
         assert (last.verb, last.actor) == ("end-access", "sweep")
 
 

@@ -622,7 +622,7 @@ def test_what_lies_beside_is_carried_and_comes_back_as_it_was(tmp_path: Path) ->
         outbox.commit()
         without = [state / "elsewhere"]
         before = beside.stamp(state, without)
-        files = beside.carried(state, without)
+        files = beside.read_files(state, without)
         assert beside.stamp(state, without) == before, "looking changes nothing"
     assert files["linked.toml"].content == b"x = 1"
     assert files["broken.db"].content.startswith(b"SQLite"), (
@@ -651,7 +651,7 @@ def test_a_file_of_any_size_is_carried_as_it_is(tmp_path: Path) -> None:
             ("nothing", bytes(size)),
         ):
             (tmp_path / f"{name}-{size}").write_bytes(content)
-    files = beside.carried(tmp_path)
+    files = beside.read_files(tmp_path)
     assert {name: file.content for name, file in files.items()} == {
         item.name: item.read_bytes() for item in tmp_path.iterdir()
     }
@@ -665,9 +665,9 @@ def test_a_database_beside_that_is_locked_makes_no_copy_that_lacks_it(
         held.execute("CREATE TABLE x (y)")
         held.execute("BEGIN EXCLUSIVE")
         with pytest.raises(sqlite3.OperationalError, match="locked"):
-            beside.carried(tmp_path)
+            beside.read_files(tmp_path)
         held.rollback()
-    assert set(beside.carried(tmp_path)) == {"outbox.db"}
+    assert set(beside.read_files(tmp_path)) == {"outbox.db"}
 
 
 def test_the_locks_that_this_process_holds_on_a_database_beside_are_kept(tmp_path: Path) -> None:
@@ -676,7 +676,7 @@ def test_the_locks_that_this_process_holds_on_a_database_beside_are_kept(tmp_pat
     with closing(sqlite3.connect(path)) as held:
         held.execute("CREATE TABLE x (y)")
         held.execute("BEGIN IMMEDIATE")
-        assert set(beside.carried(tmp_path)) == {"outbox.db"}
+        assert set(beside.read_files(tmp_path)) == {"outbox.db"}
         locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
         inode = f":{path.stat().st_ino}"
         assert [line for line in locks if line[5].endswith(inode)], "the lock is gone"

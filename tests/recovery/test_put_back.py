@@ -96,7 +96,7 @@ async def test_the_newest_sealed_copy_comes_back_and_everything_goes_on(
             lambda tx: [projects.bindings(tx, service_id=item.id) for item in before]
         )
         assert await app.context.store.read(hold.keeps_all), "nothing expires for a week"
-        assert not await app.context.store.read(hold.held)
+        assert not await app.context.store.read(hold.is_held)
         assert (await app.copies.identity()).term > term, "it may go on writing copies"
         await look_after(app)
         await create(app, "later")
@@ -211,7 +211,7 @@ async def test_what_was_under_way_is_named_and_not_gone_on_with(host: Host) -> N
     lose(host, "removed")
     assert (await put(host)).ended == (f"restart (operation {number})",)
     async with host.open() as app:
-        assert await app.context.store.read(operations.unfinished) == []
+        assert await app.context.store.read(operations.list_unfinished) == []
 
 
 @pytest.mark.anyio

@@ -373,7 +373,7 @@ async def test_a_former_login_ends_with_the_host_and_does_not_come_back(
             )
         for service in ("main", "tracked"):
             assert old.server(service).held.former
-        outlived = await app.context.store.read(projects.outlived)
+        outlived = await app.context.store.read(projects.list_outlived)
         assert len(outlived) == 2
     _, accounts = await seen(old)
     old.burn()
@@ -383,9 +383,9 @@ async def test_a_former_login_ends_with_the_host_and_does_not_come_back(
     assert (await seen(new))[1] == accounts
     async with new.open() as app:
         await app.endings.turn()
-        assert await app.context.store.read(projects.outlived) == []
+        assert await app.context.store.read(projects.list_outlived) == []
         await app.context.store.write(controller.finish)
-        newest = await app.context.store.read(lambda tx: backups.listed(tx, service_id=1))
+        newest = await app.context.store.read(lambda tx: backups.list_backups(tx, service_id=1))
         for backup in newest:  # those that hold it, and those of before
             await do(app, "restore", backup=backup.backup_id, service_id="main")
             assert new.server("main").held.former == {}

@@ -119,7 +119,7 @@ def test_a_program_reads_a_plan_and_what_came_of_it(fire: Fire) -> None:
 
 
 def test_the_key_is_typed_from_paper_and_a_slip_of_the_pen_is_named(fire: Fire) -> None:
-    lines = paper.printed(fire.old.key())
+    lines = paper.render_lines(fire.old.key())
     fire.old.burn()
     slip = [*lines[:2], lines[2][::-1], lines[3]]
     refused = say(fire.new, "recover", str(fire.place), "--yes", stdin="\n".join(slip) + "\n")

@@ -187,8 +187,8 @@ async def test_with_another_key_there_is_none_and_that_is_said(place: LocalStora
     with pytest.raises(BadInput, match="altered, or is sealed with another key"):
         await newest(place, THEIRS)
     with pytest.raises(BadInput, match="opens no copy of a state"):
-        await finding.chosen(place, THEIRS)
-    assert (await finding.chosen(place, OURS))[0] == INSTALLATION
+        await finding.choose_copies(place, THEIRS)
+    assert (await finding.choose_copies(place, OURS))[0] == INSTALLATION
 
 
 async def test_of_two_installations_in_one_place_the_key_or_a_person_chooses(
@@ -196,18 +196,18 @@ async def test_of_two_installations_in_one_place_the_key_or_a_person_chooses(
 ) -> None:
     other = header(installation="fedcba9876543210", keys=THEIRS)
     await place.put(other.path, seal(other, BODY, THEIRS))
-    assert (await finding.chosen(place, OURS))[0] == INSTALLATION
-    assert (await finding.chosen(place, THEIRS))[0] == other.installation
+    assert (await finding.choose_copies(place, OURS))[0] == INSTALLATION
+    assert (await finding.choose_copies(place, THEIRS))[0] == other.installation
     third = header(installation="00000000000000aa")
     await place.put(third.path, seal(third, BODY, OURS))
     with pytest.raises(BadInput, match="copies of 2 installations") as told:
-        await finding.chosen(place, OURS)
+        await finding.choose_copies(place, OURS)
     assert all(name in told.value.detail for name in (INSTALLATION, third.installation))
-    assert (await finding.chosen(place, OURS, third.installation))[1] == [third.path]
+    assert (await finding.choose_copies(place, OURS, third.installation))[1] == [third.path]
     with pytest.raises(NotFound):
-        await finding.chosen(place, OURS, "1" * 16)
+        await finding.choose_copies(place, OURS, "1" * 16)
     with pytest.raises(NotFound, match="no copy of an installation's state"):
-        await finding.chosen(LocalStorage(tmp_path / "empty"), OURS)
+        await finding.choose_copies(LocalStorage(tmp_path / "empty"), OURS)
 
 
 async def test_strange_files_between_them_disturb_nothing(place: LocalStorage) -> None:

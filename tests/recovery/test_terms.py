@@ -106,7 +106,7 @@ async def test_a_recovery_elsewhere_supersedes_the_one_that_lives(
         await project(app, "served")  # it goes on serving
         with pytest.raises(Conflict, match="taken over"):
             await do(app, "backup", service="main")
-        last = (await app.context.store.read(backups.listed))[-1]
+        last = (await app.context.store.read(backups.list_backups))[-1]
         with pytest.raises(Conflict, match="taken over"):
             await do(app, "delete-backup", backup=str(last.id))
         await app.scheduler.turn()

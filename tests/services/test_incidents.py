@@ -40,7 +40,7 @@ async def reasons(app: App, kind: str = "service.incident") -> list[str]:
 
 
 async def repairs(app: App) -> int:
-    found = await app.context.store.read(lambda tx: operations.listed(tx, limit=1000, offset=0))
+    found = await app.context.store.read(lambda tx: operations.list_page(tx, limit=1000, offset=0))
     return sum(item.verb == "repair" for item in found.items)
 
 

@@ -161,7 +161,7 @@ class ArchiveController:
         signing = await self._keeper.key(create=True)
         assert signing is not None
         key = signing if archive.encryption else None
-        at_place = await wal.stored(place, archive.folder)
+        at_place = await wal.list_stored(place, archive.folder)
         # what a stranger put there under a name to come does not keep ours from being shipped
         there = {item.name for item in at_place if wal.is_ours(item, archive.folder, signing)}
         for name in waiting.full:
@@ -237,7 +237,7 @@ class ArchiveController:
         def work(tx: Tx) -> list[BackupRecord]:
             return [
                 item
-                for item in backups.listed(tx, service_id=archive.service_id)
+                for item in backups.list_backups(tx, service_id=archive.service_id)
                 if item.backup_type == BASE
                 and item.metadata.get("changes") == archive.folder
                 and item.state != "failed"
@@ -248,7 +248,7 @@ class ArchiveController:
         if not firsts or len(firsts) < len(bases):
             return
         oldest = min(firsts)
-        stored = await wal.stored(place, archive.folder)
+        stored = await wal.list_stored(place, archive.folder)
         old = [item for item in stored if item.of < oldest and not item.of.endswith(".history")]
         if old:
             await self._context.part(Fence).require(place.address)

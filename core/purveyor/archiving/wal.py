@@ -15,7 +15,7 @@ import anyio
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from purveyor.backups.codec import Packer, unpacked
+from purveyor.backups.codec import Packer, unpack_stream
 from purveyor.backups.storage import Storage
 from purveyor.docker.exec import HelperAccess
 from purveyor_hooks import Access, BadInput, Command, Failed, NotFound
@@ -84,7 +84,7 @@ async def waiting(helper: HelperAccess, folder: str) -> Waiting:
     return Waiting(sorted(files))
 
 
-async def stored(place: Storage, folder: str) -> list[Stored]:
+async def list_stored(place: Storage, folder: str) -> list[Stored]:
     """What is at the place, in the order of the names."""
     found = []
     for path in await place.names(folder):
@@ -143,10 +143,12 @@ async def take_away(helper: HelperAccess, source: str, names: Sequence[str]) -> 
         await helper.exec(Command(argv=("rm", "-f", *(f"{source}/{name}" for name in names))))
 
 
-async def held(place: Storage, folder: str, first: str, signing: bytes | None) -> dict[str, Stored]:
+async def list_held(
+    place: Storage, folder: str, first: str, signing: bytes | None
+) -> dict[str, Stored]:
     """The files from `first` on, each in its last state, by the name that it has when it is full.
     Raises as `fetch` does."""
-    found = [item for item in await stored(place, folder) if item.of >= first]
+    found = [item for item in await list_stored(place, folder) if item.of >= first]
     if signing is not None:
         found = _ours(found, folder, signing)
     latest = {
@@ -163,7 +165,7 @@ async def held(place: Storage, folder: str, first: str, signing: bytes | None) -
 async def whole(place: Storage, folder: str, first: str, signing: bytes | None) -> list[str]:
     """The names of the files that can be read to their end, and of the last one. Raises as `fetch`
     does."""
-    found = await held(place, folder, first, signing)
+    found = await list_held(place, folder, first, signing)
     last = max(found)
     return sorted(name for name, item in found.items() if not item.unfinished or name == last)
 
@@ -183,7 +185,7 @@ async def fetch(
     # names of full files, and of unfinished ones that are in their place as they last were
     done: set[str] = set()
     while True:
-        latest = await held(place, folder, first, signing)
+        latest = await list_held(place, folder, first, signing)
         due = [item for _, item in sorted(latest.items()) if item.of not in done]
         if not due:
             return
@@ -218,7 +220,7 @@ def _ours(found: Sequence[Stored], folder: str, signing: bytes) -> list[Stored]:
 async def _put(
     place: Storage, folder: str, item: Stored, access: Access, target: str, key: bytes | None
 ) -> AsyncIterator[int]:
-    chunks = unpacked(place.read(f"{folder}/{item.path}"), key, item.sha256, LARGEST)
+    chunks = unpack_stream(place.read(f"{folder}/{item.path}"), key, item.sha256, LARGEST)
     # before anything is written: it may have a later state by now, and be gone
     begun = await anext(chunks, None)
     async with access.process(

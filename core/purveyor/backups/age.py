@@ -46,7 +46,7 @@ class Sealer:
         return self._through.turn(data, last)
 
 
-def opened(stored: Iterator[bytes], key: bytes) -> Iterator[bytes]:
+def decrypt(stored: Iterator[bytes], key: bytes) -> Iterator[bytes]:
     """What was sealed, each part once it is known to be whole. Raises `Wrong`."""
     own = pyrage.x25519.Identity.from_str(identity(key))
 

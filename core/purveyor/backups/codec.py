@@ -82,7 +82,7 @@ class Packer:
         return self._hash.hexdigest()
 
 
-async def unpacked(
+async def unpack_stream(
     stored: AsyncIterator[bytes], key: bytes | None, sha256: str, most: int
 ) -> AsyncIterator[bytes]:
     """The plain bytes of a packed stream, in chunks of at most 1 MiB, in constant memory; the
@@ -166,7 +166,7 @@ def _opened(stored: Iterator[bytes], key: bytes) -> Iterator[bytes]:
         yield from _opened_blocks(whole, key)
         return
     try:
-        yield from age.opened(whole, key)
+        yield from age.decrypt(whole, key)
     except age.Wrong:
         raise _closed() from None
 

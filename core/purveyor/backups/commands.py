@@ -469,7 +469,7 @@ def print_key(options: Options) -> None:
         click.echo(
             "Note: it could not be written into the audit log that the key was printed.", err=True
         )
-    lines = paper.printed(key)
+    lines = paper.render_lines(key)
     paper.note_printed(path, key_id(key))
     if options.as_json:
         output.show_json({"key": key_id(key), "lines": lines, "age": age.identity(key)})

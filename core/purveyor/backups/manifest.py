@@ -1,7 +1,7 @@
 """What is written beside a backup, last: without it there is no backup, and with it a fresh
 installation can restore.
 
-It decides which image runs, which data is read and how: so it is signed, and `verified` is the only
+It decides which image runs, which data is read and how: so it is signed, and `verify` is the only
 way from its bytes to what it says. HMAC and no public-key signature: who can read backups here can
 also write them, both keys lie on one host.
 """
@@ -101,12 +101,12 @@ class KeyMissing(BadInput):
 
 
 class Verified:
-    """A manifest that was found to be ours, or that a person has vouched for. Made by `verified`
+    """A manifest that was found to be ours, or that a person has vouched for. Made by `verify`
     alone; whatever reads a backup takes one of these."""
 
     def __init__(self, manifest: Manifest, mac: str, *, token: object) -> None:
         if token is not _TOKEN:
-            raise TypeError("a manifest is verified by `verified` alone")
+            raise TypeError("a manifest is verified by `verify` alone")
         self.manifest = manifest
         self.mac = mac  # "" where it is unsigned
 
@@ -147,7 +147,7 @@ def _sign(text: bytes, folder: str, key: bytes) -> str:
     return hmac.digest(derived, folder.encode() + b"\0" + text, "sha256").hex()
 
 
-def verified(
+def verify(
     content: bytes,
     folder: str,
     keys: Mapping[str, bytes],

@@ -26,7 +26,7 @@ while len(POWERS) < 31:
     POWERS.append(POWERS[-1] << 1 ^ (0b100101 if POWERS[-1] & 16 else 0))
 
 
-def printed(key: bytes) -> list[str]:
+def render_lines(key: bytes) -> list[str]:
     """The lines to print for a key of 32 bytes."""
     whole = _text(int.from_bytes(key + _sum(key), "big"), LINES * TEXT)
     lines = []

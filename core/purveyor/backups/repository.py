@@ -16,14 +16,14 @@ import msgspec
 from purveyor.backups import manifest as manifests
 from purveyor.backups import store as backups
 from purveyor.backups.above import Archives
-from purveyor.backups.codec import Packer, unpacked
+from purveyor.backups.codec import Packer, unpack_stream
 from purveyor.backups.contents import Compared
 from purveyor.backups.fence import Fence
 from purveyor.backups.kinds import BASE
 from purveyor.backups.manifest import Manifest, OnRecord, Verified
 from purveyor.backups.models import BackupRecord, SourceRecord
 from purveyor.backups.storage import DATA, MANIFEST, SUMS, LocalStorage, S3Storage, Storage
-from purveyor.backups.sums import CHUNK, Summing, checked
+from purveyor.backups.sums import CHUNK, Summing, check_parts
 from purveyor.context import Context
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import installation, utc_now
@@ -246,9 +246,7 @@ class BackupRepository:
             content = await place.get(f"{folder}/{MANIFEST}")
         key = await self.key()
         keys = {manifests.key_id(key): key} if key else {}
-        return manifests.verified(
-            content, folder, keys, known=known, accept_unsigned=accept_unsigned
-        )
+        return manifests.verify(content, folder, keys, known=known, accept_unsigned=accept_unsigned)
 
     async def stored(self, backup: BackupRecord, verified: Verified) -> AsyncIterator[bytes]:
         """The plain bytes of a backup, each part checked before it is handed on. Raises `NotFound`,
@@ -263,8 +261,8 @@ class BackupRepository:
                 raise BadInput(
                     "The backup's list of checksums was altered.", remedy="Choose another backup."
                 )
-            content = checked(content, sums, manifest.sums_chunk)
-        return unpacked(content, key, manifest.sha256, manifest.plain_bytes)
+            content = check_parts(content, sums, manifest.sums_chunk)
+        return unpack_stream(content, key, manifest.sha256, manifest.plain_bytes)
 
     async def read_into(
         self,
@@ -417,14 +415,16 @@ def _suspicion(tx: Tx, backup: BackupRecord, census: Inventory) -> str:
         return f"It lacks what could not be read: {'; '.join(str(item) for item in census.failed)}."
     earlier = [
         item
-        for item in backups.listed(tx, service_id=backup.service_id)
+        for item in backups.list_backups(tx, service_id=backup.service_id)
         if item.state == "ok" and item.backup_type != BASE
     ]
     if not earlier:
         return ""
     last = earlier[0]
     # what a project had and is not on record any more was purged by a person's word
-    purged = {*last.metadata.get(OWNED, [])} - {*owned(held_bindings(tx, backup.service_id or 0))}
+    purged = {*last.metadata.get(OWNED, [])} - {
+        *list_owned(held_bindings(tx, backup.service_id or 0))
+    }
     counts = last.metadata.get("counts", {})
     for kind in HOLDERS:
         missing = sorted({*counts.get(kind, {})} - {*census.counts.get(kind, {})} - purged)
@@ -447,7 +447,7 @@ def _suspicion(tx: Tx, backup: BackupRecord, census: Inventory) -> str:
     return ""
 
 
-def owned(bindings: Sequence[HeldBinding]) -> list[str]:
+def list_owned(bindings: Sequence[HeldBinding]) -> list[str]:
     """The databases and buckets of projects, as a census calls them: by name, or by number."""
     slots = [f"db{item.slot}" for item in bindings if item.slot is not None]
     return sorted(
@@ -525,7 +525,7 @@ def facts(manifest: Manifest, mac: str) -> dict[str, object]:
             "fleeting": manifest.fleeting,
             "image": manifest.image,
             "parameters": manifest.parameters,
-            OWNED: owned(manifest.bindings),
+            OWNED: list_owned(manifest.bindings),
             "version": manifest.server_version,
             "suspect": manifest.state == "suspect",
             "note": manifest.note,

@@ -237,7 +237,7 @@ class Scheduler:
                 return []
             made = [
                 item
-                for item in backups.listed(tx, service_id=service_id, schedule_id=schedule.id)
+                for item in backups.list_backups(tx, service_id=service_id, schedule_id=schedule.id)
                 if item.state != "running"
             ]
             kept = [item for item in made if item.state == "ok"][: schedule.retention_count]
@@ -256,7 +256,7 @@ class Scheduler:
         recovery came from stays until a person has looked at what came."""
         if await self._context.store.read(hold.keeps_all):
             return
-        for number in await self._context.store.read(backups.expired):
+        for number in await self._context.store.read(backups.list_expired):
             await self._run("delete-backup", ProveArguments(backup=str(number)))
 
 

@@ -54,7 +54,7 @@ def get(tx: Tx, reference: str | int) -> BackupRecord:
     return found
 
 
-def listed(
+def list_backups(
     tx: Tx, *, service_id: int | None = None, schedule_id: int | None = None
 ) -> list[BackupRecord]:
     """All backups of a service or a schedule, newest first."""
@@ -74,7 +74,7 @@ def page(tx: Tx, *, service_id: int | None = None, limit: int, offset: int) -> P
     return Page([_backup(tx, row) for row in found.items], found.total)
 
 
-def expired(tx: Tx) -> list[int]:
+def list_expired(tx: Tx) -> list[int]:
     """The numbers of backups whose time has passed and that may go: never the last good one of a
     service, nor its last good base copy, of which neither stands for the other."""
     last = (

@@ -43,7 +43,9 @@ def _digest(part: bytes) -> bytes:
     return hashlib.sha256(part).digest()
 
 
-async def checked(stored: AsyncIterator[bytes], sums: bytes, chunk: int) -> AsyncIterator[bytes]:
+async def check_parts(
+    stored: AsyncIterator[bytes], sums: bytes, chunk: int
+) -> AsyncIterator[bytes]:
     """The same bytes, none of which is handed on before its part was found to be what was written.
     Raises `BadInput`."""
     if not 0 < chunk <= CHUNK or len(sums) % SIZE:

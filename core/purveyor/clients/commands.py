@@ -58,9 +58,9 @@ def plan_command(options: Options, file: Path, prune: tuple[str, ...]) -> None:
     wanted = declarative.load(file)
 
     async def work(client: Client) -> tuple[list[Change], list[Change]]:
-        now = await declarative.present(client)
+        now = await declarative.load_present(client)
         left = declarative.beyond(wanted, now)
-        ends = declarative.chosen(left, prune)
+        ends = declarative.choose_changes(left, prune)
         return [*declarative.differences(wanted, now), *ends], [
             item for item in left if item not in ends
         ]
@@ -84,9 +84,9 @@ def apply_command(options: Options, file: Path, prune: tuple[str, ...], yes: boo
     wanted = declarative.load(file)
 
     async def work(client: Client) -> tuple[list[Change], list[Change]]:
-        now = await declarative.present(client)
+        now = await declarative.load_present(client)
         left = declarative.beyond(wanted, now)
-        ends = declarative.chosen(left, prune)
+        ends = declarative.choose_changes(left, prune)
         changes = [*declarative.differences(wanted, now), *ends]
         if hit := [
             change.text
@@ -118,6 +118,6 @@ def export_command(options: Options) -> None:
     """Print the current state as such a file: purveyor export > purveyor.toml"""
 
     async def work(client: Client) -> str:
-        return declarative.export(await declarative.present(client))
+        return declarative.export(await declarative.load_present(client))
 
     click.echo(run(options, work), nl=False)

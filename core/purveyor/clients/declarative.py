@@ -115,7 +115,7 @@ def load(path: Path) -> Declared:
         ) from None
 
 
-async def present(client: Client) -> Present:
+async def load_present(client: Client) -> Present:
     """Look at everything that a file can speak of."""
     services = {item["slug"]: item for item in await client.pages(f"{SERVICES}/")}
     details = {slug: await client.get(f"{SERVICES}/{slug}") for slug in services}
@@ -298,7 +298,7 @@ def beyond(wanted: Declared, now: Present) -> list[Change]:
     return found
 
 
-def chosen(left: Sequence[Change], prune: Sequence[str]) -> list[Change]:
+def choose_changes(left: Sequence[Change], prune: Sequence[str]) -> list[Change]:
     """What of it was named. Raises `BadInput` for a name that is not there."""
     names = {change.name for change in left}
     if unknown := [name for name in prune if name not in names]:

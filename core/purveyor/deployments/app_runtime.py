@@ -16,7 +16,7 @@ from purveyor.projects import store as projects
 from purveyor.services import certificates, networks
 from purveyor.services.incidents import astray
 from purveyor.services.models import AUTHORITIES
-from purveyor.services.networks import Networks, lost
+from purveyor.services.networks import Networks, find_missing
 from purveyor_hooks import (
     Address,
     AppSpec,
@@ -190,7 +190,7 @@ class DockerAppRuntime:
         scope = await self.context.store.read(lambda tx: scope_of(tx, record))
         network = await self._network(scope)
         expected = await self.context.part(Networks).expected(environment=self.environment_id)
-        if lost(found, expected):
+        if find_missing(found, expected):
             await engine.containers.connect(found.id, [], network)
         home = found.network_ids.get(engine.namespace)
         # of before; one that was lost keeps it from starting

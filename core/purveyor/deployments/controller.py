@@ -133,7 +133,7 @@ class AppController(Apps):
 
 def _wanted(tx: Tx) -> list[DeploymentRecord]:
     """The deployments whose apps should run."""
-    if hold.held(tx):  # an app acts on others: it waits for a person's word
+    if hold.is_held(tx):  # an app acts on others: it waits for a person's word
         return []
     active = deployments.deployments(tx, state="active")
     return sorted((item for item in active if _should_run(item)), key=lambda item: item.id)

@@ -143,7 +143,7 @@ def install_plugin(
     """
     _require_here(options)
     expected = wheels.wanted_hash(wanted)
-    known = wheels.agreed(constraint) if constraint else None
+    known = wheels.read_constraints(constraint) if constraint else None
     wheels.check_source(what, build=build, pinned=bool(expected))
     user = _user(options)
     if wheels.runs_when_built(what):
@@ -152,7 +152,7 @@ def install_plugin(
     with tempfile.TemporaryDirectory(prefix="purveyor-") as name:
         folder = Path(name)
         wheel = wheels.obtain(what, folder, expected=expected)
-        needed = wheels.planned(wheel, folder, no_deps=no_deps, known=known)
+        needed = wheels.plan_installation(wheel, folder, no_deps=no_deps, known=known)
         if known is not None:
             wheels.require_agreed(known, wheel, needed)
         others = wheels.fetch(needed, folder)

@@ -95,7 +95,7 @@ def _look(wheel: zipfile.ZipFile, path: Path, *, plugin: bool) -> tuple[Content 
     plugins = dict(points[GROUP]) if points.has_section(GROUP) else {}
     if plugin and not plugins:
         wrong.append(f"it names no plugin in its entry points, group {GROUP!r}")
-    before = installed(name)
+    before = find_installed(name)
     wrong += _another_s(name, before, plugin=plugin)
     held = [item.filename for item in items if not item.is_dir()]
     modules = [text for text in map(_in_library, held) if text]
@@ -200,7 +200,7 @@ def _unlike_its_list(
         yield f"its list of files has {name!r}, and it does not"
 
 
-def installed(name: str) -> Distribution | None:
+def find_installed(name: str) -> Distribution | None:
     """The distribution of this name that is here."""
     try:
         return distribution(name)

@@ -67,7 +67,7 @@ def wanted_hash(text: str | None) -> str:
     return found[1]
 
 
-def agreed(path: Path) -> dict[str, tuple[str, frozenset[str]]]:
+def read_constraints(path: Path) -> dict[str, tuple[str, frozenset[str]]]:
     """The versions and hashes of a file such as `pip-compile --generate-hashes` writes, by
     distribution. Raises `BadInput`."""
     try:
@@ -235,7 +235,7 @@ def _require_hash(path: Path, expected: str) -> None:
         )
 
 
-def planned(
+def plan_installation(
     wheel: Wheel,
     folder: Path,
     *,
@@ -301,7 +301,7 @@ def install(wheels: Sequence[Wheel], folder: Path) -> None:
 
 def installed_version(name: str) -> str:
     """The version of a distribution that is here, "" for none."""
-    found = content.installed(name)
+    found = content.find_installed(name)
     return found.version if found else ""
 
 

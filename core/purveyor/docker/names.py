@@ -32,7 +32,7 @@ def alias(project: str, environment: str) -> str:
     return f"{project}-{environment}"[:LIMIT].rstrip("-")
 
 
-def held(tx: Tx) -> dict[str, list[Holder]]:
+def list_holders(tx: Tx) -> dict[str, list[Holder]]:
     """Every name, and who answers by it: services, then apps in the order in which their
     environments were made."""
     found: dict[str, list[Holder]] = {}
@@ -61,7 +61,7 @@ def require_app(tx: Tx, namespace: str, project: str, environment: str) -> None:
     """Raise `Conflict` when the app of a new environment would have a name that is another's, or
     the services'."""
     name = alias(project, environment)
-    others = held(tx).get(name, [])
+    others = list_holders(tx).get(name, [])
     if others or name.startswith(f"{namespace}-"):
         raise _taken(
             f"the app of {project}/{environment}",
@@ -75,23 +75,23 @@ def require_own(tx: Tx, project: str, environment: str, environment_id: int) -> 
     """Raise `Conflict` when the app of an environment has a name that somebody else had before
     it."""
     name = alias(project, environment)
-    first = held(tx)[name][0]
+    first = list_holders(tx)[name][0]
     if first.environment_id != environment_id:
         raise _taken(f"the app of {project}/{environment}", name, first.what, "environment")
 
 
 def require_service(tx: Tx, service: str, container: str) -> None:
     """Raise `Conflict` when an app answers by the name of a service's container."""
-    apps = [item for item in held(tx).get(container, []) if item.environment_id]
+    apps = [item for item in list_holders(tx).get(container, []) if item.environment_id]
     if apps:
         raise _taken(f"the service {service}", container, apps[0].what, "name")
 
 
-def shared(tx: Tx) -> list[tuple[str, list[str]]]:
+def find_shared(tx: Tx) -> list[tuple[str, list[str]]]:
     """The names that more than one thing answers by."""
     return [
         (name, [item.what for item in holders])
-        for name, holders in held(tx).items()
+        for name, holders in list_holders(tx).items()
         if len(holders) > 1
     ]
 

@@ -156,7 +156,7 @@ def require_small(state: Mapping[str, Any]) -> None:
         raise ValueError(f"the state is larger than {LARGEST} bytes")
 
 
-def shown(given: msgspec.Struct, *, secret: bool) -> dict[str, Any]:
+def select_arguments(given: msgspec.Struct, *, secret: bool) -> dict[str, Any]:
     """The arguments that are secret, or those that are not."""
     values: dict[str, Any] = msgspec.to_builtins(given)
     hidden = {*secret_names(type(given))}
@@ -166,6 +166,6 @@ def shown(given: msgspec.Struct, *, secret: bool) -> dict[str, Any]:
 def secrets_of(given: msgspec.Struct) -> list[str]:
     """The values of the secret ones, to be masked."""
     found: list[str] = []
-    for value in shown(given, secret=True).values():
+    for value in select_arguments(given, secret=True).values():
         found += map(str, value) if isinstance(value, list | tuple) else [str(value)]
     return [text for text in found if text != "None"]

@@ -27,7 +27,7 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     return mask_url(text)
 
 
-async def scrubbed(
+async def scrub_stream(
     chunks: AsyncGenerator[str, None], secrets: Iterable[str]
 ) -> AsyncGenerator[str, None]:
     """The same of a stream, by whole lines: a secret may be cut in two by the pieces that it comes

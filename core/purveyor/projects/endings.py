@@ -62,10 +62,10 @@ class Endings:
             await self._context.store.write(lambda tx: self._end(tx, overdue))
 
         def look(tx: Tx) -> list[int]:
-            due = {item.service_id for item in projects.ending(tx) if projects.due(tx, item)}
+            due = {item.service_id for item in projects.ending(tx) if projects.is_due(tx, item)}
             due |= {
                 item.service_id
-                for item in projects.outlived(tx)
+                for item in projects.list_outlived(tx)
                 if item.former_until and item.former_until <= tx.now
             }
             found = [services.get(tx, number) for number in sorted(due)]
@@ -100,7 +100,7 @@ class Endings:
         so."""
         known, now = self._awaited, self._passed()
         self._awaited, self._looked = {}, now
-        for item in projects.outlived(tx):
+        for item in projects.list_outlived(tx):
             assert item.former_until is not None
             until, end = known.get(item.id, (None, 0.0))
             if until != item.former_until:

@@ -166,7 +166,9 @@ async def environment_variables(
     `reach` is from where: containers on the network, or commands on this host.
     """
     found = await bound(request, core, project, environment, reach == "host")
-    variables = await core.context.store.read(lambda tx: project_variables.merged(tx, found))
+    variables = await core.context.store.read(
+        lambda tx: project_variables.merge_variables(tx, found)
+    )
     record = await core.context.store.read(lambda tx: projects.get(tx, project))
     values = {variable.name: variable.value for variable in variables}
     return EnvironmentVariables(project=record.slug, environment=environment, variables=values)
@@ -376,8 +378,8 @@ async def link_views(app: Core, links: Sequence[LinkRecord]) -> list[LinkView]:
     has."""
 
     def work(tx: Tx) -> tuple[dict[int, ProjectRecord], dict[int, ServiceRecord]]:
-        of_projects = projects.named(tx, sorted({link.project_id for link in links}))
-        return of_projects, services.numbered(tx, sorted({link.service_id for link in links}))
+        of_projects = projects.get_by_ids(tx, sorted({link.project_id for link in links}))
+        return of_projects, services.get_by_ids(tx, sorted({link.service_id for link in links}))
 
     of_projects, of_services = await app.context.store.read(work)
     views = {view.id: view for view in await service_views(app, list(of_services.values()))}

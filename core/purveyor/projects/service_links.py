@@ -93,14 +93,14 @@ def endings(
             deployment=None,
             until=item.former_until,
         )
-        for item in projects.outlived(tx, service_id=service_id, project_id=project_id)
+        for item in projects.list_outlived(tx, service_id=service_id, project_id=project_id)
     ]
     return former + [
         EndingView(
             service=services.get(tx, item.service_id).slug,
             project=item.project,
             environment=item.environment,
-            deployment=None if projects.due(tx, item) else item.ends_after,
+            deployment=None if projects.is_due(tx, item) else item.ends_after,
         )
         for item in projects.ending(tx, service_id=service_id, project_id=project_id)
     ]

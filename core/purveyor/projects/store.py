@@ -51,7 +51,7 @@ def page(tx: Tx, *, q: str = "", limit: int, offset: int) -> Page[ProjectRecord]
     return Page([convert(row, ProjectRecord, tx.secrets) for row in found.items], found.total)
 
 
-def named(tx: Tx, project_ids: Sequence[int]) -> dict[int, ProjectRecord]:
+def get_by_ids(tx: Tx, project_ids: Sequence[int]) -> dict[int, ProjectRecord]:
     """The projects with these ids, by id."""
     marks = ", ".join("?" for _ in project_ids)
     rows = tx.rows(f"SELECT * FROM projects WHERE id IN ({marks})", project_ids)
@@ -60,7 +60,7 @@ def named(tx: Tx, project_ids: Sequence[int]) -> dict[int, ProjectRecord]:
 
 def slugs(tx: Tx, project_ids: Sequence[int]) -> dict[int, str]:
     """The slugs of the projects with these ids, by id."""
-    return {number: record.slug for number, record in named(tx, project_ids).items()}
+    return {number: record.slug for number, record in get_by_ids(tx, project_ids).items()}
 
 
 def delete(tx: Tx, project_id: int) -> None:
@@ -340,7 +340,7 @@ def ending(
     return [_binding(tx, row) for row in tx.rows(sql, list(given.values()))]
 
 
-def outlived(
+def list_outlived(
     tx: Tx, *, service_id: int | None = None, project_id: int | None = None
 ) -> list[BindingRecord]:
     """The bindings whose credentials of before a rotation go on working for a while."""
@@ -352,7 +352,7 @@ def outlived(
     return [_binding(tx, row) for row in rows]
 
 
-def due(tx: Tx, record: BindingRecord) -> bool:
+def is_due(tx: Tx, record: BindingRecord) -> bool:
     """Whether nobody uses the account of an ending binding any more."""
     return (
         tx.row("SELECT id FROM deployments WHERE id = ? AND state = 'active'", [record.ends_after])

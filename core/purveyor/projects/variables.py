@@ -78,7 +78,7 @@ def variables_of(
     return found
 
 
-def merged(tx: Tx, by_service: dict[int, list[Variable]]) -> list[Variable]:
+def merge_variables(tx: Tx, by_service: dict[int, list[Variable]]) -> list[Variable]:
     """One list of all variables. Raises `Conflict` when two services set the same one
     differently."""
     owner: dict[str, tuple[int, Variable]] = {}

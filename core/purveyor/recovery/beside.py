@@ -33,7 +33,7 @@ PATIENCE = 5.0  # seconds for somebody who writes to one of them
 ASIDE = ("-wal", "-shm", "-journal")  # of SQLite's own, beside a file of that name
 
 
-def carried(state: Path, without: Collection[Path] = ()) -> dict[str, File]:
+def read_files(state: Path, without: Collection[Path] = ()) -> dict[str, File]:
     """Each file, by its path in the state directory. Folders `without` are left out: of data, of
     backups."""
     found: dict[str, File] = {}

@@ -31,7 +31,7 @@ from purveyor.backups.repository import BackupRepository, own_service
 from purveyor.backups.storage import LocalStorage, Storage
 from purveyor.context import Context
 from purveyor.kernel.db import Tx
-from purveyor.kernel.db.database import installation, note, remembered
+from purveyor.kernel.db.database import installation, note, read_note
 from purveyor.recovery import beside, document
 from purveyor.recovery.sealing import (
     OWNER,
@@ -334,7 +334,7 @@ class StateCopies:
                 def make() -> tuple[int, bytes]:
                     return document.make(
                         self._context.store.path,
-                        beside.carried(self._context.state, self._left_out),
+                        beside.read_files(self._context.state, self._left_out),
                     )
 
                 number, body = await anyio.to_thread.run_sync(make)
@@ -444,7 +444,7 @@ class StateCopies:
         """Take away what need not stay. What has a later name than our own last one is not ours,
         and counts for nothing."""
         await self._look(place)  # never delete what another one relies on
-        if await self._context.store.read(hold.held):
+        if await self._context.store.read(hold.is_held):
             return  # a person may find that another copy is the right one
         who = await self.identity()
         paths = await place.below(f"{ROOT}/{who.installation}")
@@ -552,10 +552,10 @@ def error_text(error: Exception) -> str:
 def begin_term(tx: Tx, keys: Keys, *, above: int = 0, anew: bool = False) -> Identity:
     """Record the next term: after the last one of this database, and above all that somebody else
     has claimed. `anew` is for a recovery: whoever wrote before is another one from now on."""
-    term = max(int(remembered(tx, "term") or 0), above) + 1
-    incarnation = "" if anew else remembered(tx, "incarnation") or ""
+    term = max(int(read_note(tx, "term") or 0), above) + 1
+    incarnation = "" if anew else read_note(tx, "incarnation") or ""
     incarnation = incarnation or os.urandom(8).hex()
-    took_over = max(int(remembered(tx, "took-over") or 0), above)
+    took_over = max(int(read_note(tx, "took-over") or 0), above)
     for name, value in (("term", term), ("incarnation", incarnation), ("took-over", took_over)):
         note(tx, name, str(value))
     return Identity(

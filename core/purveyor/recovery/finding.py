@@ -27,7 +27,9 @@ async def documents(place: Storage) -> dict[str, list[str]]:
     return {name: sorted(paths, reverse=True) for name, paths in sorted(found.items())}
 
 
-async def chosen(place: Storage, keys: Keys, installation: str = "") -> tuple[str, list[str]]:
+async def choose_copies(
+    place: Storage, keys: Keys, installation: str = ""
+) -> tuple[str, list[str]]:
     """The installation that is meant, and its copies. Raises `NotFound`, and `BadInput` when that
     has to be said."""
     every = await documents(place)

@@ -146,7 +146,7 @@ def end_unfinished(
     """What was under way is not: of what it had made nothing is left that had to be taken back, or
     nothing that may be."""
     error: dict[str, Any] = {"code": "failed", "detail": why, "remedy": "Begin it again."}
-    for operation in operations.unfinished(tx):
+    for operation in operations.list_unfinished(tx):
         kind = operation_types.get(operation.verb)
         if kind is not None:
             try:

@@ -5,7 +5,7 @@ from datetime import datetime
 import msgspec
 
 from purveyor.kernel.db import Tx
-from purveyor.kernel.db.database import note, remembered
+from purveyor.kernel.db.database import note, read_note
 
 RECOVERING = "recovering"
 
@@ -51,7 +51,7 @@ class Recovering(msgspec.Struct, kw_only=True):
 
 def recovering(tx: Tx) -> Recovering | None:
     """The recovery that is under way, or waits for a person to call it finished."""
-    found = remembered(tx, RECOVERING)
+    found = read_note(tx, RECOVERING)
     return msgspec.json.decode(found, type=Recovering) if found else None
 
 

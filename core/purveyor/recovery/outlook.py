@@ -118,7 +118,7 @@ async def _gone(context: Context, keeper: BackupRepository) -> dict[int, str]:
     """Backups in a folder of the lost host."""
     if await anyio.to_thread.run_sync(keeper.folder.is_dir):
         return {}
-    every = await context.store.read(backups.listed)
+    every = await context.store.read(backups.list_backups)
     return {
         item.id: f"it was in {keeper.folder} of the host that is lost."
         for item in every
@@ -206,7 +206,7 @@ def _candidates(tx: Tx, record: ServiceRecord, at: datetime | None) -> list[Back
     written since follows."""
     made = [
         item
-        for item in backups.listed(tx, service_id=record.id)
+        for item in backups.list_backups(tx, service_id=record.id)
         if item.state in ("ok", "suspect")
         and item.backup_type != SAFETY
         and item.completed_at is not None

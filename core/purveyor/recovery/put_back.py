@@ -194,7 +194,7 @@ def _own(state: Path, installation: str) -> list[Copy]:
     """The copies beside the database that are whole, and of this installation."""
     found = []
     for path in (state / copies.FOLDER).glob("*.db"):
-        kept = copies.kept(path)
+        kept = copies.identify_copy(path)
         if kept is None or (installation and kept.installation != installation):
             continue
         at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
@@ -223,7 +223,7 @@ async def _buckets(state: Path, newest: Copy) -> list[Storage]:
 async def _sealed(place: Storage, keys: Keys, installation: str, ours: set[str]) -> Copy:
     with anyio.fail_after(ANSWER):
         async with place.held() as held:
-            _, paths = await finding.chosen(held, keys, installation)
+            _, paths = await finding.choose_copies(held, keys, installation)
             found = await finding.newest(held, paths, keys)
     header = found.header
     if ours and header.incarnation not in ours:
@@ -340,7 +340,7 @@ def _number(volume: FoundVolume) -> str:
 
 
 def _under_way(tx: Tx) -> list[str]:
-    return [f"{item.verb} (operation {item.id})" for item in operations.unfinished(tx)]
+    return [f"{item.verb} (operation {item.id})" for item in operations.list_unfinished(tx)]
 
 
 def _go_on(tx: Tx, app: Core, ended: list[str]) -> None:

@@ -25,7 +25,7 @@ from purveyor.backups.repository import KEY_FILE, write_key
 from purveyor.backups.storage import LocalStorage, S3Storage, Storage
 from purveyor.context import Core
 from purveyor.kernel.db import Tx
-from purveyor.kernel.db.database import unknown
+from purveyor.kernel.db.database import find_unknown_migrations
 from purveyor.kernel.db.faults import translate_faults
 from purveyor.kernel.db.lock import StateLock
 from purveyor.migrations import migrations
@@ -88,7 +88,7 @@ async def prospect(wanted: Wanted, build: Build) -> AsyncIterator[Prospect]:
     part = wanted.state.with_name(wanted.state.name + PART)
     keys = Keys(wanted.key)
     async with wanted.place.held() as place:
-        installation, paths = await finding.chosen(place, keys, wanted.installation)
+        installation, paths = await finding.choose_copies(place, keys, wanted.installation)
         newest = await finding.newest(place, paths, keys)
         found = newest if wanted.at is None else await finding.newest(place, paths, keys, wanted.at)
         owner = await newest_mark(place, installation, keys)
@@ -144,7 +144,7 @@ def _require_known(database: Path) -> None:
     """Raise `StateRefused` for the state of a later version, whose changes this one does not
     know."""
     with closing(sqlite3.connect(database)) as opened:
-        names = unknown(migrations, Database(opened))
+        names = find_unknown_migrations(migrations, Database(opened))
         theirs = _first(opened, "SELECT value FROM meta WHERE key = 'version'") or "a later version"
     if names:
         raise StateRefused(

@@ -137,7 +137,7 @@ def require_lost(state: Path) -> None:
     if not state.is_dir():
         raise Conflict(f"There is no state directory {state}.", remedy=FOR_WHAT)
     with StateLock(state):
-        if copies.kept(state / DATABASE) is not None:
+        if copies.identify_copy(state / DATABASE) is not None:
             raise Conflict(
                 f"{state} has a database, and it is whole.",
                 remedy=f"{FOR_WHAT} To have an older one, move that away first.",
@@ -415,7 +415,7 @@ async def _answers(service: ServiceHandle) -> None:
 def _insert(tx: Tx, context: Context, taken: TakenService) -> None:
     kind, volume = taken.hooks.kind, taken.volume
     volume_id = volume.labels.get(VOLUME) or Path(volume.path).name
-    known = parameters.declared(kind, context.settings)
+    known = parameters.declared_parameters(kind, context.settings)
     given = {name: value for name, value in taken.retold.parameters.items() if name in known}
     values = parameters.for_imported_service(kind, given)
     for port in kind.ports:

@@ -77,7 +77,7 @@ def find(tx: Tx, service_id: int) -> CertificateRecord | None:
     )
 
 
-def due(tx: Tx, service_id: int, names: Sequence[str]) -> bool:
+def is_due(tx: Tx, service_id: int, names: Sequence[str]) -> bool:
     """Whether a service's server needs another certificate: for its age, its names or its
     authority."""
     found = find(tx, service_id)

@@ -15,7 +15,7 @@ from purveyor.services.above import Archiving
 from purveyor.services.health import Checked, Observer
 from purveyor.services.incidents import Incidents, Subject, trouble
 from purveyor.services.models import ServiceRecord, VolumeRecord
-from purveyor.services.networks import Networks, lost
+from purveyor.services.networks import Networks, find_missing
 from purveyor.services.operations.lifecycle import Repair, ServiceArguments
 from purveyor.services.provisioning import Provisioner
 from purveyor.services.repairs import Repairs
@@ -129,7 +129,7 @@ class ServiceController:
             return False
         return (
             self._provision.moved(record, found)
-            or lost(found, await self._networks.expected(service=record.id)) != ""
+            or find_missing(found, await self._networks.expected(service=record.id)) != ""
         )
 
     async def _check(self, record: ServiceRecord, found: Found) -> bool:

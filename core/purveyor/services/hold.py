@@ -8,7 +8,7 @@ backups expires, nor for a week after that.
 from datetime import datetime, timedelta
 
 from purveyor.kernel.db import Tx
-from purveyor.kernel.db.database import forget, note, remembered
+from purveyor.kernel.db.database import forget, note, read_note
 from purveyor_hooks import Conflict
 
 HOLD, ENDED = "hold", "hold-ended"
@@ -31,24 +31,24 @@ def end(tx: Tx) -> None:
     note(tx, ENDED, tx.now.isoformat())
 
 
-def held(tx: Tx) -> bool:
-    return remembered(tx, HOLD) is not None
+def is_held(tx: Tx) -> bool:
+    return read_note(tx, HOLD) is not None
 
 
 def coming(tx: Tx) -> bool:
     """Whether services are still being brought back: none of them is backed up."""
-    return remembered(tx, HOLD) == COMING
+    return read_note(tx, HOLD) == COMING
 
 
 def keeps_all(tx: Tx) -> bool:
     """Whether nothing at the places of backups may expire."""
-    ended = remembered(tx, ENDED)
-    return held(tx) or (ended is not None and tx.now - datetime.fromisoformat(ended) < GRACE)
+    ended = read_note(tx, ENDED)
+    return is_held(tx) or (ended is not None and tx.now - datetime.fromisoformat(ended) < GRACE)
 
 
 def require_free(tx: Tx, what: str) -> None:
     """Raise `Conflict` for what acts on others."""
-    if held(tx):
+    if is_held(tx):
         raise Conflict(
             f"{what} waits: this installation is being recovered.",
             remedy="When all is as it should be: purveyor recover finish",

@@ -10,7 +10,7 @@ from purveyor.docker.models import Found
 from purveyor.kernel.db import Tx
 from purveyor.services import incident_store
 from purveyor.services.incident_store import Told
-from purveyor.services.networks import lost
+from purveyor.services.networks import find_missing
 from purveyor_hooks import Backoff
 
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0  # seconds between two tries to bring something back
@@ -152,7 +152,7 @@ def trouble(
         return "Its container was never started."
     if found.state != "running":
         return f"It {SIGNALS.get(found.exit_code, 'ended')}{_because(found)}."
-    if network := lost(found, networks):
+    if network := find_missing(found, networks):
         return f"It is not on the network {network} any more."
     if found.name != name:
         return f"Its container was renamed to {found.name}."

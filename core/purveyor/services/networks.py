@@ -19,7 +19,7 @@ from typing import NamedTuple
 from purveyor.context import Context
 from purveyor.docker.models import AddressesTaken, Found
 from purveyor.kernel.db import Tx
-from purveyor.kernel.db.database import convert, note, remembered
+from purveyor.kernel.db.database import convert, note, read_note
 from purveyor.kernel.db.models import Record
 from purveyor.services import store as services
 from purveyor_hooks import Conflict, EngineUnavailable, File, PurveyorError
@@ -194,7 +194,7 @@ def _free(tx: Tx, taken: Iterable[str]) -> ipaddress.IPv4Network:
 def _range(tx: Tx, others: Iterable[ipaddress.IPv4Network]) -> str:
     """The range that all the networks are in: the one that was chosen, or the first that nobody
     uses."""
-    known = remembered(tx, RANGE)
+    known = read_note(tx, RANGE)
     if known:
         return known
     used = list(others)
@@ -210,7 +210,7 @@ def _range(tx: Tx, others: Iterable[ipaddress.IPv4Network]) -> str:
 
 def choose_range(tx: Tx, wanted: str) -> None:
     """Have the range that the settings say, for networks that are made from now on."""
-    if wanted and wanted != remembered(tx, RANGE):
+    if wanted and wanted != read_note(tx, RANGE):
         note(tx, RANGE, wanted)
 
 
@@ -461,7 +461,7 @@ class Networks:
                 self._context.logger.warning("network", network=record.name, error=error.detail)
 
 
-def lost(found: Found | None, wanted: Mapping[str, str]) -> str:
+def find_missing(found: Found | None, wanted: Mapping[str, str]) -> str:
     """The first network that a container has to be on and is not, "" when there is none."""
     here: Mapping[str, str] = found.network_ids if found is not None else {}
     return next(

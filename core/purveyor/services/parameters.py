@@ -21,7 +21,7 @@ def default_image(kind: ServiceType, settings: Settings) -> str:
     return settings.default_images.get(kind.name, kind.default_image)
 
 
-def declared(kind: ServiceType, settings: Settings) -> dict[str, Parameter]:
+def declared_parameters(kind: ServiceType, settings: Settings) -> dict[str, Parameter]:
     """All parameters of a type by name, the image among them."""
     image = Parameter(
         name=IMAGE,
@@ -40,7 +40,7 @@ def _of_installation(item: Parameter, settings: Settings) -> Parameter:
 def schema(kind: ServiceType, settings: Settings) -> dict[str, Any]:
     """The JSON Schema of a type's parameters, with ``x-editable`` on each."""
     properties = {}
-    for item in declared(kind, settings).values():
+    for item in declared_parameters(kind, settings).values():
         entry: dict[str, Any] = {
             "type": [item.kind, "string"] if item.kind == "integer" else item.kind,
             "title": item.name.replace("_", " ").capitalize(),
@@ -100,7 +100,7 @@ def for_new_service(
     kind: ServiceType, settings: Settings, given: Mapping[str, Any], taken: Collection[int]
 ) -> dict[str, Any]:
     """Complete, typed parameters for a new service. Raises `BadInput` naming each field."""
-    known = declared(kind, settings)
+    known = declared_parameters(kind, settings)
     values = _checked(known, given)
     _check_ports(known, values, taken)
     used = {*taken, *(value for name, value in values.items() if known[name].generated == "port")}
@@ -129,17 +129,17 @@ def for_imported_service(kind: ServiceType, given: Mapping[str, Any]) -> dict[st
     known = {item.name: item for item in kind.parameters if item.generated != "port"}
     values = _checked(known, {name: value for name, value in given.items() if value != ""})
     return {
-        name: values.get(name, "" if item.generated else unsaid(item))
+        name: values.get(name, "" if item.generated else default_before(item))
         for name, item in known.items()
     }
 
 
-def unsaid(item: Parameter) -> str | int | bool | None:
+def default_before(item: Parameter) -> str | int | bool | None:
     """What a service has that was made without this parameter."""
     return item.default if item.former is None else item.former
 
 
-def changed(
+def change_parameters(
     kind: ServiceType,
     settings: Settings,
     current: Mapping[str, Any],
@@ -148,7 +148,7 @@ def changed(
 ) -> dict[str, Any]:
     """The parameters after a change. A read-only one may be repeated, not altered. Raises as
     `fresh` does."""
-    known = declared(kind, settings)
+    known = declared_parameters(kind, settings)
     values = _checked(known, given)
     errors = {
         name: "cannot be changed after creation"
@@ -166,12 +166,12 @@ def changed(
     return {**current, **values}
 
 
-def remade(
+def rebuild_parameters(
     kind: ServiceType, settings: Settings, before: Mapping[str, Any], given: Mapping[str, Any]
 ) -> dict[str, Any]:
     """All parameters of data that is made anew from a service's: of what cannot be changed, a
     choice can be made again then."""
-    known = declared(kind, settings)
+    known = declared_parameters(kind, settings)
     errors = {
         name: "may not be chosen in an upgrade" if name in known else "unknown"
         for name in given

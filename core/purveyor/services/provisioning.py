@@ -23,7 +23,7 @@ from purveyor.services import certificates
 from purveyor.services import store as services
 from purveyor.services.handle import ServiceHandle, handle_of
 from purveyor.services.models import AUTHORITIES, ServiceRecord, VolumeRecord
-from purveyor.services.networks import Networks, lost
+from purveyor.services.networks import Networks, find_missing
 from purveyor_hooks import (
     BadInput,
     Certificate,
@@ -222,7 +222,7 @@ class Provisioner:
                 await self._context.store.write(lambda tx: certificates.forget(tx, record.id))
             return
         names = certificates.names_of(record.container_name)
-        if await self._context.store.read(lambda tx: certificates.due(tx, record.id, names)):
+        if await self._context.store.read(lambda tx: certificates.is_due(tx, record.id, names)):
             await self._context.store.write(lambda tx: certificates.issue(tx, record.id, names))
             await certificates.publish(self._context)
         await self.hand_over(record, wanted, container_id)
@@ -483,7 +483,7 @@ class Provisioner:
             return
         found = await self.found(record)
         expected = await self._networks.expected(service=record.id)
-        if found is not None and found.state == "running" and not lost(found, expected):
+        if found is not None and found.state == "running" and not find_missing(found, expected):
             return
         await self._context.engine.ensure_network()
         await self.volume(service_id)

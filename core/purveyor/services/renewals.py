@@ -50,7 +50,7 @@ class Renewals:
                 if (
                     serves
                     and item.authorities
-                    and certificates.due(tx, item.id, certificates.names_of(item.container_name))
+                    and certificates.is_due(tx, item.id, certificates.names_of(item.container_name))
                 ):
                     provider = self._context.registry.find(item.service_type)
                     if provider is not None and provider.offers("renew_certificate"):

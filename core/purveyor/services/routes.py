@@ -208,7 +208,9 @@ async def service_logs(
     async def write(sink: Sink) -> None:
         if follow:
             async with aclosing(
-                redact.scrubbed(engine.containers.follow(record.container_name, lines=tail), hidden)
+                redact.scrub_stream(
+                    engine.containers.follow(record.container_name, lines=tail), hidden
+                )
             ) as lines:
                 async for line in lines:
                     if not await still_valid(request):
@@ -331,7 +333,7 @@ async def service_page(app: Core, listed: Listed, limit: int, offset: int) -> Pa
         used = {record.id: app.part(Observer).last_sample(record.id) for record in every}
         every.sort(key=lambda record: -(getattr(used[record.id], order, None) or 0))
     numbers = [record.id for record in every[offset : offset + limit]]
-    of_page = await store.read(lambda tx: services.numbered(tx, numbers))
+    of_page = await store.read(lambda tx: services.get_by_ids(tx, numbers))
     return Page(
         await service_views(app, [of_page[number] for number in numbers if number in of_page]),
         len(every),

@@ -82,7 +82,7 @@ def get(tx: Tx, reference: str | int) -> ServiceRecord:
     return record
 
 
-def deleted(tx: Tx, reference: str) -> ServiceRecord:
+def get_deleted(tx: Tx, reference: str) -> ServiceRecord:
     """The service of this name or id that was deleted and whose data is kept. Raises `NotFound`,
     and `Conflict` that lists them when several had the name."""
     where = (
@@ -153,7 +153,7 @@ def outlines(tx: Tx, *, q: str = "", service_type: str = "") -> list[ServiceReco
     ]
 
 
-def numbered(tx: Tx, service_ids: Sequence[int]) -> dict[int, ServiceRecord]:
+def get_by_ids(tx: Tx, service_ids: Sequence[int]) -> dict[int, ServiceRecord]:
     """The services with these ids that are not deleted, by id."""
     marks = ", ".join("?" for _ in service_ids)
     rows = tx.rows(

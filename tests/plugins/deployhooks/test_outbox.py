@@ -20,7 +20,7 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from purveyor.kernel.logs import make_logger
-from purveyor_deployhooks.outbox import LONGEST_PAUSE, Outbox, WebhookRequest, signed
+from purveyor_deployhooks.outbox import LONGEST_PAUSE, Outbox, WebhookRequest, sign
 from purveyor_hooks import BadInput, Event
 
 pytestmark = pytest.mark.anyio
@@ -187,7 +187,7 @@ async def until_async(what: Callable[[], Awaitable[Any]]) -> None:
 )
 def test_a_standard_verifier_and_one_of_before_take_a_delivery_with_any_secret(secret: str) -> None:
     body = '{"type":"service.healthy","data":{"name":"café"}}'
-    headers = signed(secret, 7, body, datetime.now(UTC))
+    headers = sign(secret, 7, body, datetime.now(UTC))
     # as docs/ say
     usual = secret if "MfKQ" in secret else f"whsec_{base64.b64encode(secret.encode()).decode()}"
     assert Webhook(usual).verify(body, headers)["data"] == {"name": "café"}
@@ -202,8 +202,7 @@ def test_a_standard_verifier_and_one_of_before_take_a_delivery_with_any_secret(s
 def test_a_number_that_comes_again_after_a_recovery_is_not_the_same_delivery() -> None:
     now = datetime.now(UTC)
     assert (
-        signed("s", 7, '{"id":1}', now)["webhook-id"]
-        != signed("s", 7, '{"id":2}', now)["webhook-id"]
+        sign("s", 7, '{"id":1}', now)["webhook-id"] != sign("s", 7, '{"id":2}', now)["webhook-id"]
     )
 
 

@@ -17,7 +17,7 @@ import redis
 
 from purveyor_kv.errors import KVError
 from purveyor_kv_service import listening
-from purveyor_kv_service.patterns import Patterns, compiled
+from purveyor_kv_service.patterns import Patterns, compile_pattern
 from servers import awaited
 from support import Stage, eventually
 
@@ -203,7 +203,7 @@ def test_patterns_of_a_listener_are_held_against_a_name_together() -> None:
     assert looks == 1024
     assert patterns.matches(b"a" * 500 + b"b") == [True, True, True, False]
     with pytest.raises(KVError, match="not closed"):
-        compiled("[a")
+        compile_pattern("[a")
 
 
 def test_patterns_mean_what_a_plain_search_finds() -> None:
@@ -221,7 +221,7 @@ def test_patterns_mean_what_a_plain_search_finds() -> None:
     for _ in range(300):
         patterns = ["".join(chosen.choices(["a", "b", "*", "?", "[^a]"], k=5)) for _ in range(3)]
         text = bytes(chosen.choices(b"ab", k=chosen.randrange(7)))
-        expected = [fits(compiled(pattern), text) for pattern in patterns]
+        expected = [fits(compile_pattern(pattern), text) for pattern in patterns]
         assert Patterns(patterns).matches(text) == expected, (patterns, text)
         agreed += any(expected)
     assert agreed > 30

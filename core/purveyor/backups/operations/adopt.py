@@ -83,7 +83,7 @@ class AdoptBackups(ImmediateOperation):
             for folder, item in given.whole.items()
             if (number := _record(tx, item, folder, given)) is not None
         ]
-        known = {f"{item.folder}/{MANIFEST}" for item in backups.listed(tx)}
+        known = {f"{item.folder}/{MANIFEST}" for item in backups.list_backups(tx)}
         refused = {path: why for path, why in given.refused.items() if path not in known}
         return Result(
             answer=Adopted(made, refused),

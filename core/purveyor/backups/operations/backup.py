@@ -324,6 +324,10 @@ def _under_way(tx: Tx, backup: BackupRecord) -> OperationRecord | None:
     """An operation that is not finished and reads or deletes a backup: decided in the intent's
     transaction, so that readers and deleters exclude each other and readers do not."""
     return next(
-        (item for item in operations.unfinished(tx) if item.arguments.get("backup") == backup.id),
+        (
+            item
+            for item in operations.list_unfinished(tx)
+            if item.arguments.get("backup") == backup.id
+        ),
         None,
     )

@@ -137,7 +137,7 @@ class Restore(NewServiceOperation):
             record = services.get(tx, given.archive)
             bases = [
                 item
-                for item in backups.listed(tx, service_id=record.id)
+                for item in backups.list_backups(tx, service_id=record.id)
                 if item.backup_type == BASE and item.state == "ok" and item.completed_at
             ]
             fitting = [

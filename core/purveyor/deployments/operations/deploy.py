@@ -169,7 +169,7 @@ class Deploy(OperationType):
     def _variables(self, tx: Tx, operation: OperationRecord) -> list[Variable]:
         """All variables of the deployment. Raises `Conflict` when two disagree."""
         environment_id = operation.arguments["environment_id"]
-        injected = project_variables.merged(
+        injected = project_variables.merge_variables(
             tx,
             project_variables.variables_of(
                 tx, self.context, operation.project_id or 0, environment_id, by_name=True

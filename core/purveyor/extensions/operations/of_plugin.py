@@ -9,7 +9,7 @@ import anyio
 import msgspec
 
 from purveyor.context import Context
-from purveyor.extensions.running import Asked, InStep, require_small, shown, within
+from purveyor.extensions.running import Asked, InStep, require_small, select_arguments, within
 from purveyor.kernel import redact
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Moved, OperationType, Plan, Step, Target
@@ -154,14 +154,14 @@ class PluginOperation(OperationType):
             raise Moved
         draft = given.draft
         private = {
-            "secret": shown(given.given, secret=True),
+            "secret": select_arguments(given.given, secret=True),
             "steps": list(draft.steps),
             "state": draft.state,
             "resources": list(draft.resources),
             "downtime": draft.downtime,
             "warnings": list(draft.warnings),
         }
-        told = {"name": record.name, "arguments": shown(given.given, secret=False)}
+        told = {"name": record.name, "arguments": select_arguments(given.given, secret=False)}
         return operations.insert(
             tx,
             self.name,

@@ -2,7 +2,7 @@
 
 from purveyor.kernel.config import ApiSettings
 from purveyor.kernel.db import Tx
-from purveyor.kernel.db.database import note, remembered
+from purveyor.kernel.db.database import note, read_note
 from purveyor_hooks import Conflict
 
 PORT, GATEWAY = "api-port", "api-gateway"
@@ -24,7 +24,7 @@ def note_gateway(tx: Tx, address: str) -> None:
 def hosts(tx: Tx) -> dict[str, str]:
     """The API's name, as apps have it, and the address that it stands for: none before a daemon has
     opened its door."""
-    gateway = remembered(tx, GATEWAY)
+    gateway = read_note(tx, GATEWAY)
     return {NAME: gateway} if gateway else {}
 
 
@@ -37,11 +37,11 @@ def url(tx: Tx, settings: ApiSettings, *, from_host: bool, by_name: bool = False
     if settings.api_url:
         return settings.api_url.rstrip("/")
     host, port = settings.address
-    port = int(remembered(tx, PORT) or port)
+    port = int(read_note(tx, PORT) or port)
     if from_host:
         host = LOOPBACK if host in EVERYWHERE else host
     else:
-        host = remembered(tx, GATEWAY) or ""
+        host = read_note(tx, GATEWAY) or ""
         if not host:
             remedy = "Start the daemon (purveyor serve), or say it in the settings file: api-url."
             raise Conflict("It is not known yet where containers reach the API.", remedy=remedy)

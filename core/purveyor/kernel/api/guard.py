@@ -91,7 +91,7 @@ def names_host(host: bytes) -> bool:
     return found is not None and int(found[3] or 0) <= 65535
 
 
-async def misdirected(scope: Any, receive: Any, send: Any) -> None:
+async def refuse_misdirected(scope: Any, receive: Any, send: Any) -> None:
     """The answer to a request whose header Host names none."""
     said = b"The header Host is no name or address with a port."
     headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(said)).encode())]
@@ -147,7 +147,7 @@ class Guarded(HttpToolsProtocol):
         self._timer = self.loop.call_later(BODY_TIME, self._look_at_body)
         app = self.app
         if not all(names_host(value) for name, value in self.headers if name == b"host"):
-            self.app = misdirected
+            self.app = refuse_misdirected
         try:
             super().on_headers_complete()
         finally:

@@ -12,7 +12,7 @@ NO_STORE = (b"cache-control", b"no-store")
 STRICT = (b"strict-transport-security", b"max-age=31536000")
 
 
-async def guarded(message: Message, scope: Scope) -> None:
+async def add_security_headers(message: Message, scope: Scope) -> None:
     """Nobody guesses what an answer is, and nobody keeps what the API told, unless the answer says
     otherwise. What apps get is theirs to keep."""
     if message["type"] != "http.response.start":

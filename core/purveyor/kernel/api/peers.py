@@ -174,7 +174,7 @@ class Neighbours:
         return whose
 
 
-def judged(application: Any, neighbours: Neighbours, *, at_gateway: bool) -> Any:
+def judge_peers(application: Any, neighbours: Neighbours, *, at_gateway: bool) -> Any:
     """The same application, told what each connection may ask for."""
 
     async def call(scope: Any, receive: Any, send: Any) -> None:

@@ -14,7 +14,7 @@ from litestar import Litestar
 from purveyor.kernel.api.auth import TRUSTED
 from purveyor.kernel.api.guard import RESERVE, Guard, Guarded, raise_handle_limit
 from purveyor.kernel.api.notes import ORIGIN
-from purveyor.kernel.api.peers import Neighbours, address_of, judged
+from purveyor.kernel.api.peers import Neighbours, address_of, judge_peers
 from purveyor.kernel.core import Core
 from purveyor_hooks import Conflict
 
@@ -123,7 +123,7 @@ class Servers:
         """
         application: Any = _placed(self._api, trusted)
         if not trusted and (at_gateway or not all(_is_loopback(item) for item in sockets)):
-            application = judged(application, self.neighbours, at_gateway=at_gateway)
+            application = judge_peers(application, self.neighbours, at_gateway=at_gateway)
         guard = self.door_guard if at_gateway else self._guard
         server = _server(application, None if trusted else guard)
         self._running.append(server)

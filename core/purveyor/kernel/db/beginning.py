@@ -23,11 +23,11 @@ def begin(state: Path, *folders: Path) -> None:
         traces = [str(key)] if key.exists() else []
         traces += [str(folder) for folder in folders if folder.is_dir() and any(folder.iterdir())]
         if traces:
-            raise lost(path, "is empty" if path.exists() else "is not there", traces)
+            raise describe_loss(path, "is empty" if path.exists() else "is not there", traces)
         (state / MARK).touch(mode=0o600)
 
 
-def lost(path: Path, how: str, traces: list[str]) -> StateRefused:
+def describe_loss(path: Path, how: str, traces: list[str]) -> StateRefused:
     """The database of an installation is gone."""
     there = f"{', '.join(traces)} {'are' if len(traces) > 1 else 'is'}"
     return StateRefused(

@@ -48,7 +48,7 @@ def rescue(source: sqlite3.Connection, path: Path) -> Path:
     return made
 
 
-def kept(path: Path) -> Kept | None:
+def identify_copy(path: Path) -> Kept | None:
     """Which state a database file holds, None for one that is not there, not whole or of nobody."""
     if not path.is_file() or not path.stat().st_size:
         return None

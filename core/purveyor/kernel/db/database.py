@@ -17,7 +17,7 @@ from sqlite_utils.migrations import Migrations
 
 from purveyor import __version__
 from purveyor.kernel.db import copies, rows
-from purveyor.kernel.db.beginning import MARK, lost, mark_begun
+from purveyor.kernel.db.beginning import MARK, describe_loss, mark_begun
 from purveyor.kernel.db.faults import translate_faults, way_back
 from purveyor.kernel.db.secrets import Secrets
 from purveyor_hooks import Event, NotFound, PurveyorError, StateRefused
@@ -176,7 +176,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def unknown(migrations: Migrations, db: Database) -> list[str]:
+def find_unknown_migrations(migrations: Migrations, db: Database) -> list[str]:
     """The migrations that a database has walked and this version does not know."""
     known = {item.name for item in migrations.pending(Database(memory=True))}
     return [item.name for item in migrations.applied(db) if item.name not in known]
@@ -243,15 +243,15 @@ class Store:
         self._migrations.apply(writer)
         with writer.atomic():
             tx = Tx(writer, self._secrets, self._clock())
-            seal = remembered(tx, "seal")
+            seal = read_note(tx, "seal")
             if seal is not None:
                 self._secrets.open(seal)
             elif new:
                 tx.insert("meta", key="seal", value=self._secrets.seal("purveyor"))
                 tx.insert("meta", key="installation", value=os.urandom(8).hex())
             else:
-                raise lost(self._path, "holds nothing", [str(self._path.parent / "key")])
-            if remembered(tx, "version") != __version__:
+                raise describe_loss(self._path, "holds nothing", [str(self._path.parent / "key")])
+            if read_note(tx, "version") != __version__:
                 note(tx, "version", __version__)
         mark_begun(self._path.parent)
 
@@ -262,7 +262,7 @@ class Store:
         return reader
 
     def _refuse_newer(self, db: Database) -> None:
-        if not (names := unknown(self._migrations, db)):
+        if not (names := find_unknown_migrations(self._migrations, db)):
             return
         row = next(db.query("SELECT value FROM meta WHERE key = 'version'"), None)
         theirs = f"Purveyor {row['value']}" if row else "a later Purveyor"
@@ -440,7 +440,7 @@ class Store:
         return db
 
 
-def remembered(tx: Tx, name: str) -> str | None:
+def read_note(tx: Tx, name: str) -> str | None:
     """A fact about this installation that was noted with `note`."""
     found = tx.value("SELECT value FROM meta WHERE key = ?", [name])
     return None if found is None else str(found)

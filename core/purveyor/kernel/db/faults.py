@@ -28,13 +28,13 @@ def translate_faults(
     try:
         yield
     except kinds as error:
-        found = translated(error, path)
+        found = translate_error(error, path)
         if found is None:
             raise
         raise found from error
 
 
-def translated(error: Exception, path: Path) -> PurveyorError | None:
+def translate_error(error: Exception, path: Path) -> PurveyorError | None:
     """The error of ours that one at `path` means, None for a fault of the program."""
     if isinstance(error, OSError):
         return _system(error.errno or 0, path)

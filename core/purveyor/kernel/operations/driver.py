@@ -61,7 +61,7 @@ class Driver:
         steps = await self._store.read(lambda tx: operations.steps(tx, operation.id))
         handle.final = no_way_back(kind, operation, steps)
         done = {step.name for step in steps if step.state == "done"}
-        pending = decided(kind, operation, without=done)
+        pending = load_decided_steps(kind, operation, without=done)
         previous: Step | None = None
         for step in pending:
             if (stopped := handle.stopped) is not None:
@@ -179,7 +179,7 @@ class Driver:
             name for name in operation.step_names or () if begun.get(name, "undone") == "undone"
         }
         try:
-            planned = decided(kind, operation, without=over)
+            planned = load_decided_steps(kind, operation, without=over)
         except PurveyorError as raised:
             handle.because = raised.detail
             return error, False
@@ -286,7 +286,7 @@ class Driver:
             await self._store.write(lambda tx: work(tx, False))
 
 
-def decided(
+def load_decided_steps(
     kind: OperationType, operation: OperationRecord, without: Collection[str]
 ) -> list[Step]:
     """The steps that were decided with the intent, in their order, but for those that are over.

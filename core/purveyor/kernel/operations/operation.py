@@ -58,12 +58,12 @@ class Target(NamedTuple):
         return sorted(wanted)
 
 
-def masked(given: msgspec.Struct) -> dict[str, Any]:
+def mask_arguments(given: msgspec.Struct) -> dict[str, Any]:
     """Arguments as a plugin is shown them: of those that are marked `SECRET` names at most."""
     shown: dict[str, Any] = msgspec.to_builtins(given)
     for field in msgspec.structs.fields(given):
         if isinstance(inner := getattr(given, field.name), msgspec.Struct):
-            shown[field.encode_name] = masked(inner)
+            shown[field.encode_name] = mask_arguments(inner)
         marks = getattr(field.type, "__metadata__", ())
         if any(
             isinstance(mark, msgspec.Meta) and (mark.extra or {}).get("secret") for mark in marks

@@ -30,7 +30,7 @@ async def list_operations(
     offset: Offset = 0,
 ) -> Response[list[operation_schemas.OperationView]]:
     def work(tx: Tx) -> Page[operation_schemas.OperationView]:
-        found = operations.listed(
+        found = operations.list_page(
             tx,
             service_id=core.subjects["service"].find(tx, service) if service else None,
             project_id=core.subjects["project"].find(tx, project) if project else None,

@@ -21,7 +21,7 @@ from purveyor.kernel.operations.handle import Handle
 from purveyor.kernel.operations.immediate import Changed, ImmediateOperation, Moved
 from purveyor.kernel.operations.locks import Locks
 from purveyor.kernel.operations.models import OperationRecord
-from purveyor.kernel.operations.operation import Key, OperationType, Target, masked
+from purveyor.kernel.operations.operation import Key, OperationType, Target, mask_arguments
 from purveyor.kernel.operations.plan import Plan
 from purveyor.kernel.plugins.registry import Registry
 from purveyor_hooks import Backoff, Conflict, Logger, Operation, PurveyorError, Vetoed
@@ -195,7 +195,7 @@ class Runner:
             verb=name,
             service=target.service,
             project=target.project,
-            arguments=masked(given),
+            arguments=mask_arguments(given),
         )
         async for plugin, reason in self._registry.ask(
             "before_operation", VETO_DEADLINE, operation=operation
@@ -273,7 +273,7 @@ class Runner:
         """Take the locks of every operation that an earlier process left unfinished. Once, before a
         new one is let in: one that this process has just begun is unfinished as well."""
         self._looked = True
-        for operation in await self.store.read(operations.unfinished):
+        for operation in await self.store.read(operations.list_unfinished):
             await self._decide(operation)
             handle = Handle(operation.id, operation.verb, self._keys(operation))
             handle.waits = "it is of an earlier start, and not finished yet"
@@ -352,7 +352,7 @@ def _enact(
     tx: Tx, kind: ImmediateOperation, given: Any, prepared: Any, actor: Who, keys: Sequence[Key]
 ) -> Changed:
     """All of an operation without steps: its record, and what it does."""
-    number = operations.insert(tx, kind.name, actor=name_of(actor), arguments=masked(given))
+    number = operations.insert(tx, kind.name, actor=name_of(actor), arguments=mask_arguments(given))
     operations.keep_intent(tx, number, token_of(actor), keys)
     operations.keep_steps(tx, number, ())
     tx.operation = number

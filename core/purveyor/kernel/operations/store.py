@@ -92,7 +92,7 @@ def get(tx: Tx, operation_id: int) -> OperationRecord:
     return _record(tx, row)
 
 
-def listed(
+def list_page(
     tx: Tx,
     *,
     service_id: int | None = None,
@@ -109,7 +109,7 @@ def listed(
     return Page([_record(tx, row) for row in found.items], found.total)
 
 
-def unfinished(tx: Tx) -> list[OperationRecord]:
+def list_unfinished(tx: Tx) -> list[OperationRecord]:
     """Operations that are neither done nor undone, oldest first."""
     rows = tx.rows("SELECT * FROM operations WHERE state IN ('running', 'undoing') ORDER BY id")
     return [_record(tx, row) for row in rows]
@@ -117,7 +117,7 @@ def unfinished(tx: Tx) -> list[OperationRecord]:
 
 def of_service(tx: Tx, service_id: int) -> OperationRecord | None:
     """An operation on a service that has not ended."""
-    return next((item for item in unfinished(tx) if item.service_id == service_id), None)
+    return next((item for item in list_unfinished(tx) if item.service_id == service_id), None)
 
 
 def set_state(tx: Tx, operation_id: int, state: str, error: dict[str, Any] | None = None) -> None:

@@ -41,12 +41,12 @@ class EndAccess(OperationType):
         service = services.get(tx, given.service)
         require_serving(service)
         due = [
-            item for item in projects.ending(tx, service_id=service.id) if projects.due(tx, item)
+            item for item in projects.ending(tx, service_id=service.id) if projects.is_due(tx, item)
         ]
         ended = {item.id for item in due}
         former = [
             item.id
-            for item in projects.outlived(tx, service_id=service.id)
+            for item in projects.list_outlived(tx, service_id=service.id)
             if item.former_until and item.former_until <= tx.now and item.id not in ended
         ]
         if not due and not former:
@@ -107,7 +107,7 @@ def end_of_environment(
 
     def look(tx: Tx) -> list[BindingRecord]:
         found = projects.ending(tx, environment_id=environment_id)
-        return [item for item in found if item.service_id in locked and projects.due(tx, item)]
+        return [item for item in found if item.service_id in locked and projects.is_due(tx, item)]
 
     async def work() -> None:
         due = await context.store.read(look)

@@ -26,7 +26,7 @@ class Undelete(ServiceOperation):
     arguments = UndeleteArguments
 
     def validate_and_record(self, tx: Tx, given: UndeleteArguments, actor: str) -> int:
-        record = services.deleted(tx, given.service)
+        record = services.get_deleted(tx, given.service)
         if services.find(tx, record.slug):
             raise Conflict(
                 f"There is another service named {record.slug} now.",

@@ -71,7 +71,7 @@ class Update(ServiceOperation):
         if given.docker_image is not None:
             wanted[parameters.IMAGE] = given.docker_image
         before = {**record.parameters, parameters.IMAGE: record.image}
-        after = parameters.changed(
+        after = parameters.change_parameters(
             hooks.kind, self.context.settings, before, wanted, port_registry.ports_taken(tx)
         )
         image = after.pop(parameters.IMAGE)

@@ -81,7 +81,7 @@ class Upgrade(ShadowOperation):
         service.require("upgrade_plan", "upgrades")
         image = given.docker_image
         wanted = Image(reference=image, environment=given.environment or {})
-        chosen = parameters.remade(
+        chosen = parameters.rebuild_parameters(
             service.kind, self.context.settings, record.parameters, given.parameters
         )
         if image == record.image and service.data_major(wanted, chosen) == record.major:
