@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import asyncpg
 import httpx
 import pytest
 
@@ -31,6 +32,7 @@ class Burnt(NamedTuple):
     contents: dict[str, Any]
     token: str
     revoked: str
+    former: dict[str, dict[str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +108,11 @@ def burnt(offsite: tuple[Stage, dict[str, Any]], make_stage: Callable[..., Stage
         fill(stage, mine)
         for project in ("blog", "crm"):
             data.ask(stage.variables(project), f"CREATE TABLE t AS SELECT '{project}' AS x")
+        # inside their grace when the host burns: in a dump, and in a base copy
+        former = {project: stage.variables(project) for project in ("blog", "books")}
+        for project, variables in former.items():
+            stage.cli("rotate", project, "--grace", "2h")
+            assert data.ask(variables, "SELECT 1") == 1
         token = stage.call("POST", "/tokens", json={"name": "ci", "scope": "admin"})["token"]
         revoked = stage.call("POST", "/tokens", json={"name": "old", "scope": "admin"})
         stage.call("POST", "/backups/schedules", json={
@@ -153,6 +160,7 @@ def burnt(offsite: tuple[Stage, dict[str, Any]], make_stage: Callable[..., Stage
         found,
         token,
         revoked["token"],
+        former,
     )
 
 
@@ -230,6 +238,9 @@ def test_the_page_brings_everything_back(
             )
             == 0
         )
+        for former in burnt.former.values():
+            with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+                data.ask(former, "SELECT 1")
         assert (
             stage.sql("postgres", "SELECT datname FROM pg_database WHERE datname LIKE 'crm%'") == []
         )
@@ -257,6 +268,11 @@ def test_the_page_brings_everything_back(
         )
         assert not answers(url)
         stage.cli(*finish)
+        eventually(lambda: "former" not in stage.cli("show", "postgres"))
+        for project, former in burnt.former.items():
+            assert data.ask(burnt.variables[project], "SELECT 1") == 1
+            with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+                data.ask(former, "SELECT 1")
         # the app that was deployed, with the variables that it had
         eventually(lambda: answers(url))
         assert stage.json(*status)["recovery"] is None
