@@ -16,7 +16,7 @@ import msgspec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from purveyor.projects.models import HeldBinding
+from purveyor.services.models import HeldBinding
 from purveyor_hooks import BadInput, Finding, Inventory
 
 VERSION = 2

@@ -31,11 +31,10 @@ from purveyor.kernel.db.faults import translate_faults
 from purveyor.kernel.db.secrets import write_new
 from purveyor.kernel.watchdog import Heartbeat, run_with_stall_timeout
 from purveyor.projects.claims import held_bindings
-from purveyor.projects.models import HeldBinding
 from purveyor.providers import masking
 from purveyor.services import store as services
 from purveyor.services.handle import handle_of, hooks_of
-from purveyor.services.models import ServiceRecord
+from purveyor.services.models import HeldBinding, ServiceRecord
 from purveyor.services.transfer import Pipe, Tell, first_of
 from purveyor_hooks import (
     BadInput,

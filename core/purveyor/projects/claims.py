@@ -7,7 +7,7 @@ from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
 from purveyor.projects import store as projects
 from purveyor.projects.bindings import Binder
-from purveyor.projects.models import HeldBinding
+from purveyor.services.models import HeldBinding
 
 
 def held_bindings(tx: Tx, service_id: int) -> list[HeldBinding]:
@@ -44,15 +44,23 @@ def take_in(tx: Tx, service_id: int, item: HeldBinding) -> None:
     )
 
 
+def take_in_others(tx: Tx, service_id: int, held: Sequence[HeldBinding]) -> None:
+    """Record whose data the resources are that came to a service and that none of its bindings has,
+    so that linking brings each project back to its own."""
+    for item in held:
+        known = projects.bindings(tx, service_id=service_id)
+        if item.resource not in {one.resource for one in known} and (
+            item.slot is None or item.slot not in {one.slot for one in known}
+        ):
+            take_in(tx, service_id, item)
+
+
 async def claim(context: Context, service_id: int, held: Sequence[HeldBinding]) -> None:
-    """Record whose data the resources of a copy are, so that linking brings each project back to
-    its own; until then no account in it is open."""
+    """Record whose data the resources of a copy are; until it is linked no account in it is
+    open."""
 
     def work(tx: Tx) -> list[int]:
-        known = {item.resource for item in projects.bindings(tx, service_id=service_id)}
-        for item in held:
-            if item.resource not in known:
-                take_in(tx, service_id, item)
+        take_in_others(tx, service_id, held)
         return [item.id for item in projects.bindings(tx, service_id=service_id)]
 
     await context.part(Binder).unbind(await context.store.write(work))

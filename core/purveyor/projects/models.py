@@ -64,15 +64,3 @@ class BindingRecord(Record, frozen=True):
             origin=self.origin,
             extras=self.extras,
         )
-
-
-class HeldBinding(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose data a resource in a backup or a copy is."""
-
-    project: str
-    environment: str
-    resource: str
-    account: str
-    slot: int | None
-    number: int
-    extras: dict[str, str] = {}

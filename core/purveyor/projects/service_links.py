@@ -8,11 +8,12 @@ from purveyor.kernel.operations.plan import PlannedApp
 from purveyor.projects import bindings
 from purveyor.projects import store as projects
 from purveyor.projects.bindings import Binder
-from purveyor.projects.claims import claim, held_bindings
+from purveyor.projects.claims import claim, held_bindings, take_in_others
 from purveyor.projects.models import BindingRecord
 from purveyor.services import store as services
 from purveyor.services.above import Links
-from purveyor.services.models import ServiceRecord
+from purveyor.services.handle import handle_of
+from purveyor.services.models import HeldBinding, ServiceRecord
 from purveyor.services.schemas import EndingView
 from purveyor_hooks import BadInput
 
@@ -59,7 +60,8 @@ class ProjectLinks(Links):
         held = await self._held(service_id)
         await self._context.part(Binder).bind([item.id for item in held if item.state == "bound"])
 
-    async def settle(self, service_id: int) -> None:
+    async def settle(self, service_id: int, came: Sequence[HeldBinding]) -> None:
+        await self._close_unknown(service_id, came)
         held, binder = await self._held(service_id), self._context.part(Binder)
         bound = [item.id for item in held if item.state == "bound"]
         await binder.bind(bound)
@@ -71,8 +73,37 @@ class ProjectLinks(Links):
             lambda tx: projects.bindings(tx, service_id=service_id)
         )
 
-    async def claim_copy(self, service_id: int, of: int) -> None:
-        held = await self._context.store.read(lambda tx: held_bindings(tx, of))
+    async def _close_unknown(self, service_id: int, came: Sequence[HeldBinding]) -> None:
+        """End the accounts that came with the data and that no binding has: of projects that were
+        unlinked since, or of another service."""
+        known = {(item.resource, item.account) for item in await self._held(service_id)}
+        record = await self._context.store.read(lambda tx: services.get(tx, service_id))
+        server = handle_of(self._context, record)
+        # not all are on record: data that was put away long ago says nothing of its bindings
+        found = [
+            HeldBinding(
+                project=item.resource,
+                environment="",
+                resource=item.resource,
+                account=item.account,
+                slot=item.slot,
+                number=item.number,
+                extras=item.extras,
+            )
+            for item in await server.held()
+        ]
+        for item in (*came, *found):
+            if (item.resource, item.account) not in known:
+                known.add((item.resource, item.account))
+                await server.unbind(item.view())
+
+    def held(self, tx: Tx, service_id: int) -> list[HeldBinding]:
+        return held_bindings(tx, service_id)
+
+    def take_in(self, tx: Tx, service_id: int, came: Sequence[HeldBinding]) -> None:
+        take_in_others(tx, service_id, came)
+
+    async def claim_copy(self, service_id: int, held: Sequence[HeldBinding]) -> None:
         await claim(self._context, service_id, held)
 
     def forget(self, tx: Tx, service_id: int) -> None:

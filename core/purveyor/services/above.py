@@ -8,7 +8,7 @@ import anyio
 
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations.plan import PlannedApp
-from purveyor.services.models import ServiceRecord
+from purveyor.services.models import HeldBinding, ServiceRecord
 from purveyor.services.schemas import EndingView
 
 
@@ -50,13 +50,22 @@ class Links(ABC):
         """Make the accounts that are recorded as open: a server may have forgotten them."""
 
     @abstractmethod
-    async def settle(self, service_id: int) -> None:
+    async def settle(self, service_id: int, came: Sequence[HeldBinding]) -> None:
         """Give each account in the data the password that is recorded, or none, and end what a
-        rotation has left: the data may hold them as they were."""
+        rotation has left: the data may hold them as they were. `came` are the bindings of the
+        service that the data was of; the accounts of those that are not on record here end."""
 
     @abstractmethod
-    async def claim_copy(self, service_id: int, of: int) -> None:
-        """Record whose data the resources of a copy are, as its original has them; until somebody
+    def held(self, tx: Tx, service_id: int) -> list[HeldBinding]:
+        """Whose data the resources of a service are."""
+
+    @abstractmethod
+    def take_in(self, tx: Tx, service_id: int, came: Sequence[HeldBinding]) -> None:
+        """Record whose data the resources are that came to a service with other data."""
+
+    @abstractmethod
+    async def claim_copy(self, service_id: int, held: Sequence[HeldBinding]) -> None:
+        """Record whose data the resources of a copy are, as its original had them; until somebody
         links, no account in it is open."""
 
     @abstractmethod

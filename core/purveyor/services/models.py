@@ -3,18 +3,46 @@
 from datetime import datetime
 from typing import Any, Literal
 
+import msgspec
+
+from purveyor.kernel import naming
 from purveyor.kernel.db.models import Record
-from purveyor_hooks import Image, Service, Tls
+from purveyor_hooks import Binding, Image, Scope, Service, Tls
 
 AUTHORITIES = "/etc/purveyor/ca.crt"  # in the containers of apps and services
 
 
+class HeldBinding(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose data a resource in a backup, a copy or kept data is, and by which account."""
+
+    project: str
+    environment: str
+    resource: str
+    account: str
+    slot: int | None
+    number: int
+    extras: dict[str, str] = {}
+
+    def view(self) -> Binding:
+        """Its binding as plugins see it; nobody knows its account's password."""
+        return Binding(
+            id=self.number,
+            scope=Scope(project=self.project, environment=self.environment),
+            resource=self.resource,
+            account=self.account,
+            password=naming.password(),
+            slot=self.slot,
+            extras=self.extras,
+        )
+
+
 class Credentials(Record, frozen=True):
     """What opens a data set: its service's parameters and secrets at the time when it was put
-    away."""
+    away. `bindings` are those of that time; None where it was not recorded."""
 
     parameters: dict[str, Any]
     secrets: dict[str, str]
+    bindings: tuple[HeldBinding, ...] | None = None
 
 
 class VolumeRecord(Record, frozen=True):

@@ -20,13 +20,14 @@ from purveyor.kernel.operations.models import OperationRecord, Outcome
 from purveyor.services import store as services
 from purveyor.services.above import Links
 from purveyor.services.handle import handle_of
-from purveyor.services.models import ServiceRecord
+from purveyor.services.models import HeldBinding, ServiceRecord
 from purveyor.services.operations.base import STOP_DEADLINE, ServiceOperation
 from purveyor.services.operations.create import CreateArguments, make
 from purveyor.services.parameters import alike
 from purveyor_hooks import Failed, Finding, Inventory, NotFound
 
 SCRATCH = "scratch"
+Came = Callable[[], Awaitable[Sequence[HeldBinding]]]  # whose data it is that a service gets
 FEW = 5
 PURGE_DEADLINE = 3600.0
 
@@ -220,7 +221,13 @@ class ShadowOperation(ServiceOperation):
             await self.provision.remove_container(service_id)
             await self.forget_volume(service_id)
             await self.context.store.write(
-                lambda tx: _switch_back(tx, operation, service_id, scratch_id)
+                lambda tx: _switch_back(
+                    tx,
+                    operation,
+                    service_id,
+                    scratch_id,
+                    self.context.part(Links).held(tx, service_id),
+                )
             )
             record = await self.load(service_id)
             if record.desired == "running":
@@ -236,13 +243,20 @@ class ShadowOperation(ServiceOperation):
         for step in self.start_steps(service_id):
             await step.do()
 
-    def put_away_step(self, operation: OperationRecord) -> Step:
-        """Take the name of the volume of before from the engine; its folder and its record stay."""
+    def put_away_step(self, operation: OperationRecord, came: Came | None = None) -> Step:
+        """Take the name of the volume of before from the engine; its folder and its record stay.
+        This comes last: whose data came with the other one is recorded when nothing can be taken
+        back any more."""
 
         async def work() -> None:
             number = (operation.private or {})["volume_id"]
             volume = await self.context.store.read(lambda tx: services.volume(tx, number))
             await self.context.engine.volumes.forget(volume.name)
+            if came is not None:
+                held = await came()
+                await self.context.store.write(
+                    lambda tx: self.context.part(Links).take_in(tx, operation.service, held)
+                )
 
         return Step("put away", work)
 
@@ -255,11 +269,14 @@ class ShadowOperation(ServiceOperation):
             if item.until and item.until > tx.now
         ]
 
-    def accounts_step(self, service_id: int) -> Step:
+    def accounts_step(self, service_id: int, came: Came | None = None) -> Step:
         """The data may hold accounts as they were: give each the password that is recorded, or
-        none, and end what a rotation has left."""
-        links = self.context.part(Links)
-        return Step("accounts", lambda: links.settle(service_id), deadline=600.0)
+        none, and end what a rotation has left, and those that nobody has here."""
+
+        async def work() -> None:
+            await self.context.part(Links).settle(service_id, await came() if came else ())
+
+        return Step("accounts", work, deadline=600.0)
 
     def keep_old(
         self,
@@ -280,7 +297,10 @@ class ShadowOperation(ServiceOperation):
         owner = msgspec.structs.replace(
             owner, parameters=(operation.private or {}).get("parameters", owner.parameters)
         )
-        services.keep_volume(tx, before, owner, facts, image=image, image_id=image_id, until=until)
+        held = self.context.part(Links).held(tx, service_id)
+        services.keep_volume(
+            tx, before, owner, facts, held, image=image, image_id=image_id, until=until
+        )
 
 
 def few(told: Sequence[str]) -> str:
@@ -335,16 +355,21 @@ def _switch(tx: Tx, operation: OperationRecord, service_id: int, scratch_id: int
     )
 
 
-def _switch_back(tx: Tx, operation: OperationRecord, service_id: int, scratch_id: int) -> None:
+def _switch_back(
+    tx: Tx,
+    operation: OperationRecord,
+    service_id: int,
+    scratch_id: int,
+    held: Sequence[HeldBinding],
+) -> None:
     """Go back to the volume of before. The one that the service has had since is kept: apps may
     have written to it."""
     if operation.private is None:
         raise NotFound("The operation does not say what was before.")
     record = services.get(tx, service_id)
     if record.volume_id and record.volume_id != operation.private["volume_id"]:
-        services.keep_volume(
-            tx, record.volume_id, record, {"before": f"the undo of operation {operation.id}"}
-        )
+        facts = {"before": f"the undo of operation {operation.id}"}
+        services.keep_volume(tx, record.volume_id, record, facts, held)
         services.update(tx, scratch_id, volume_id=None)
     services.update(tx, service_id, **operation.private)
 

@@ -9,7 +9,7 @@ import msgspec
 from purveyor.docker.port_registry import release_ports
 from purveyor.kernel.db.database import Page, Row, Tx, convert
 from purveyor.kernel.naming import number_of
-from purveyor.services.models import Credentials, ServiceRecord, VolumeRecord
+from purveyor.services.models import Credentials, HeldBinding, ServiceRecord, VolumeRecord
 from purveyor_hooks import Conflict, NotFound
 
 SHORT_ID = 8  # characters of an id that are enough where they say which
@@ -297,14 +297,18 @@ def keep_volume(
     volume_id: str,
     owner: ServiceRecord,
     facts: Mapping[str, Any],
+    bindings: Sequence[HeldBinding],
     *,
     image: str = "",
     image_id: str = "",
     until: datetime | None = None,
 ) -> None:
     """Put a volume away with its data, what opens it beside it: a service's credentials may be
-    others by the time that somebody wants it back. `facts` say why it is kept."""
-    opened = Credentials(parameters=owner.parameters, secrets=owner.secrets)
+    others by the time that somebody wants it back, and so may its `bindings`. `facts` say why it is
+    kept."""
+    opened = Credentials(
+        parameters=owner.parameters, secrets=owner.secrets, bindings=tuple(bindings)
+    )
     said = {
         **facts,
         "service": owner.id,

@@ -35,7 +35,7 @@ from purveyor.projects import bindings
 from purveyor.projects.claims import claim
 from purveyor.services import store as services
 from purveyor.services.handle import hooks_of
-from purveyor.services.models import ServiceRecord
+from purveyor.services.models import HeldBinding, ServiceRecord
 from purveyor.services.operations.base import require_active, require_own, step_names
 from purveyor.services.shadow import NewServiceOperation, before, few
 from purveyor_hooks import BadInput, Conflict, Finding, RestoreOptions
@@ -314,7 +314,20 @@ class Restore(NewServiceOperation):
             step = self.data_step("safety backup", lambda: write_once(self, operation, safety))
             steps.insert(0, step._replace(undo=lambda: self._sweep_unfinished(safety)))
         switch = self.switch_step(operation, service_id, scratch)
-        return [*steps, switch, self.accounts_step(service_id), self.put_away_step(operation)]
+        accounts = self.accounts_step(service_id, lambda: self._came(operation))
+        return [
+            *steps,
+            switch,
+            accounts,
+            self.put_away_step(operation, lambda: self._came(operation)),
+        ]
+
+    async def _came(self, operation: OperationRecord) -> Sequence[HeldBinding]:
+        """Whose data is in the backup."""
+        backup = await self.context.store.read(
+            lambda tx: backups.get(tx, operation.arguments["backup"])
+        )
+        return (await self._verified(operation, backup)).manifest.bindings
 
     async def _sweep_unfinished(self, safety: int) -> None:
         backup = await self.context.store.read(lambda tx: backups.get(tx, safety))
@@ -371,11 +384,7 @@ class Restore(NewServiceOperation):
     async def _claim(self, operation: OperationRecord) -> None:
         """Record whose data the new service's resources are, so that linking brings each project
         back to its own."""
-        backup = await self.context.store.read(
-            lambda tx: backups.get(tx, operation.arguments["backup"])
-        )
-        manifest = (await self._verified(operation, backup)).manifest
-        await claim(self.context, operation.service, manifest.bindings)
+        await claim(self.context, operation.service, await self._came(operation))
 
     def on_success(self, tx: Tx, operation: OperationRecord) -> None:
         scratch, safety = operation.arguments["scratch"], operation.arguments["safety"]

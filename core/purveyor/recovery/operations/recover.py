@@ -13,28 +13,25 @@ from purveyor.backups.kinds import BASE
 from purveyor.backups.manifest import Verified
 from purveyor.backups.models import BackupRecord
 from purveyor.backups.repository import BackupRepository
-from purveyor.kernel import naming
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import Plan, Step, Target
 from purveyor.kernel.operations import store as operations
 from purveyor.kernel.operations.models import OperationRecord
 from purveyor.projects import store as projects
 from purveyor.projects.claims import take_in
-from purveyor.projects.models import HeldBinding
 from purveyor.recovery.models import Choice, recovering
 from purveyor.services import store as services
 from purveyor.services.handle import handle_of
+from purveyor.services.models import HeldBinding
 from purveyor.services.operations.base import STOP_DEADLINE
 from purveyor.services.shadow import ShadowOperation
 from purveyor_hooks import (
     BadInput,
-    Binding,
     Conflict,
     Failed,
     Finding,
     NotFound,
     RestoreOptions,
-    Scope,
 )
 
 USED = "backup"  # in a volume's facts: what its data came from
@@ -220,7 +217,7 @@ class Recover(ShadowOperation):
         record = await self.load(service_id)
         service = handle_of(self.context, record)
         for item in again:
-            await service.purge(_ghost(item))
+            await service.purge(item.view())
         kept = [item for item in only_held if item not in again]
         numbered = service.kind.numbered_accounts
         await self.context.store.write(
@@ -275,19 +272,6 @@ def _choice(tx: Tx, given: RecoverArguments, chosen: Choice) -> Choice:
 def _note_used(tx: Tx, service_id: int, number: int) -> None:
     volume = services.volume(tx, services.get(tx, service_id).volume_id or "")
     services.update_volume(tx, volume.id, facts={**(volume.facts or {}), USED: number})
-
-
-def _ghost(item: HeldBinding) -> Binding:
-    """A binding that is not on record any more, for the server."""
-    return Binding(
-        id=item.number,
-        scope=Scope(project=item.project, environment=item.environment),
-        resource=item.resource,
-        account=item.account,
-        password=naming.password(),
-        slot=item.slot,
-        extras=item.extras,
-    )
 
 
 def _settle(

@@ -86,7 +86,8 @@ class Clone(NewServiceOperation):
         return [*self.shadow_steps(operation, made), copy, claims]
 
     async def _claim(self, operation: OperationRecord, made: int) -> None:
-        await self.context.part(Links).claim_copy(made, operation.arguments["of"])
+        links, of = self.context.part(Links), operation.arguments["of"]
+        await links.claim_copy(made, await self.context.store.read(lambda tx: links.held(tx, of)))
 
     async def _copy(self, operation: OperationRecord, made: int) -> None:
         old, new = await self.load(operation.arguments["of"]), await self.load(made)

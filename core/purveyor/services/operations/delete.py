@@ -134,7 +134,9 @@ class Delete(ServiceOperation):
             document_store.forget(tx, record.id)
             services.update_volume(tx, record.volume_id, state="purged", kept_at=tx.now)
         else:
-            services.keep_volume(tx, record.volume_id, record, {"before": f"delete {operation.id}"})
+            held = self.context.part(Links).held(tx, record.id)
+            facts = {"before": f"delete {operation.id}"}
+            services.keep_volume(tx, record.volume_id, record, facts, held)
 
     def on_failure(self, tx: Tx, operation: OperationRecord, error: dict[str, object]) -> None:
         before = {"state": "active", "desired": "running", **(operation.private or {})}

@@ -1,6 +1,7 @@
 """Data that was kept comes back: in place of what a service holds now, or as a service of its
 own."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -12,7 +13,7 @@ from purveyor.kernel.operations.models import OperationRecord
 from purveyor.kernel.operations.plan import PlannedContainer, PlannedVolume
 from purveyor.services import store as services
 from purveyor.services.above import Links
-from purveyor.services.models import Credentials, ServiceRecord, VolumeRecord
+from purveyor.services.models import Credentials, HeldBinding, ServiceRecord, VolumeRecord
 from purveyor.services.operations.base import (
     IMAGE_DEADLINE,
     STOP_DEADLINE,
@@ -95,8 +96,13 @@ class _Exchange(NewServiceOperation):
         back = Step("back", lambda: self._attach(operation, service_id), deadline=limit)
         return [
             back._replace(undo=lambda: self._detach(operation, service_id)),
-            self.put_away_step(operation),
+            self.put_away_step(operation, lambda: self._came(operation)),
         ]
+
+    async def _came(self, operation: OperationRecord) -> Sequence[HeldBinding]:
+        """Whose data the volume holds: as it was put away, or else as its service has it now."""
+        links, number = self.context.part(Links), operation.arguments["volume"]
+        return await self.context.store.read(lambda tx: bindings_in(tx, links, number))
 
     async def _attach(self, operation: OperationRecord, service_id: int) -> None:
         given = operation.arguments
@@ -134,7 +140,7 @@ class _Exchange(NewServiceOperation):
 
         await self.context.store.write(work)
         await self._serve(service_id)
-        await self.accounts_step(service_id).do()
+        await self.accounts_step(service_id, lambda: self._came(operation)).do()
 
     async def _detach(self, operation: OperationRecord, service_id: int) -> None:
         def work(tx: Tx) -> None:
@@ -158,6 +164,7 @@ class _Exchange(NewServiceOperation):
             private["volume_id"],
             record,
             {"before": f"undo {operation.id}"},
+            self.context.part(Links).held(tx, record.id),
             image=private["image"],
             image_id=private["image_id"],
         )
@@ -265,9 +272,9 @@ class CloneVolume(NewServiceOperation):
 
     async def _close(self, operation: OperationRecord, made: int) -> None:
         """No project is let in before it is linked to the copy."""
-        owner = operation.arguments["of"]
-        if owner:
-            await self.context.part(Links).claim_copy(made, owner)
+        links, kept = self.context.part(Links), operation.arguments["volume"]
+        held = await self.context.store.read(lambda tx: bindings_in(tx, links, kept))
+        await links.claim_copy(made, held)
 
 
 def require_kept(tx: Tx, reference: str) -> VolumeRecord:
@@ -294,6 +301,16 @@ def opening(tx: Tx, volume: VolumeRecord) -> Credentials:
             remedy=f"Its files are in {volume.path}.",
         )
     return Credentials(parameters=owner.parameters, secrets=owner.secrets)
+
+
+def bindings_in(tx: Tx, links: Links, volume_id: str) -> Sequence[HeldBinding]:
+    """Whose data a volume holds that is or was kept: as it was put away, or else as its service has
+    it now."""
+    volume = services.volume(tx, volume_id)
+    if volume.credentials is not None and volume.credentials.bindings is not None:
+        return volume.credentials.bindings
+    owner = services.owner_of(tx, volume)
+    return links.held(tx, owner.id) if owner else ()
 
 
 def image_of(tx: Tx, volume: VolumeRecord) -> str:
