@@ -101,7 +101,7 @@ async def test_a_restore_that_fails_records_nothing_of_what_came(scene: Scene) -
                 raise RuntimeError("injected by the test")
 
         scene.engine.acted = acted
-        with pytest.raises(Exception, match="idle|unexpectedly|injected"):
+        with pytest.raises(Exception, match=r"idle|unexpectedly|injected"):
             await do(app, "restore", backup="1", service_id="idle")
         scene.engine.acted = lambda name: None
         assert await _waiting(app, "idle") == before
