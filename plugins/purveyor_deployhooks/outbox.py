@@ -198,7 +198,7 @@ class Outbox:
                     self._core.logger.warning("webhook.lost", after=self._seen, before=first.id)
                 await anyio.sleep(MOMENT)
                 burst = [first]
-                with suppress(anyio.WouldBlock):
+                with suppress(anyio.WouldBlock, anyio.EndOfStream):
                     while True:
                         burst.append(receiving.receive_nowait())
                 if self._wanted and await self._run(lambda db: _note(db, burst)):  # noqa: B023 - it is awaited
