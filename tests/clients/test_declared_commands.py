@@ -100,6 +100,8 @@ def test_an_export_is_a_file_that_says_what_is(scene: Scene, file: Path) -> None
         (("size = 5", "colour = 5"), "colour"),
         (("keep-days", "keep-days-or-so"), "keep-days-or-so"),
         (('links = ["main"]', 'links = ["nosuch"]'), "nosuch"),
+        (('links = ["main"]', 'links = ["main", "fresh"]'), "main and fresh are of one type"),
+        (("0 3 * * *", "often"), "not a valid cron expression"),
     ],
 )
 def test_a_file_that_says_what_cannot_be_is_refused_whole(
@@ -111,3 +113,26 @@ def test_a_file_that_says_what_cannot_be_is_refused_whole(
     assert said.code not in (0, 1)
     assert why in said.err
     assert world(scene) == before
+
+
+def schedules(scene: Scene) -> Any:
+    return json.loads(say(scene, "--json", "backup", "schedule", "list").out)
+
+
+def test_a_schedule_that_cannot_be_leaves_the_one_that_there_is(scene: Scene, file: Path) -> None:
+    told(scene, "apply", str(file), "--yes")
+    before = schedules(scene)
+    file.write_text(FILE.replace("0 3 * * *", "0 33 * * *"))
+    for command in ("plan", "apply"):
+        assert "not a valid cron expression" in say(scene, command, str(file)).err
+    assert schedules(scene) == before
+    file.write_text(FILE.replace("0 3 * * *", "0 4 * * *"))
+    told(scene, "apply", str(file))
+    assert [item["schedule_expression"] for item in schedules(scene)] == ["0 4 * * *"]
+
+
+def test_a_project_goes_from_one_service_to_another_of_its_type(scene: Scene, file: Path) -> None:
+    file.write_text(FILE.replace('links = ["main"]', 'links = ["idle"]'))
+    told(scene, "apply", str(file), "--yes", "--prune", "link.main.shop")
+    assert "idle" in told(scene, "project", "show", "shop")
+    assert "left as it is: link main" not in told(scene, "plan", str(file))

@@ -58,12 +58,7 @@ def plan_command(options: Options, file: Path, prune: tuple[str, ...]) -> None:
     wanted = declarative.load(file)
 
     async def work(client: Client) -> tuple[list[Change], list[Change]]:
-        now = await declarative.load_present(client)
-        left = declarative.beyond(wanted, now)
-        ends = declarative.choose_changes(left, prune)
-        return [*declarative.differences(wanted, now), *ends], [
-            item for item in left if item not in ends
-        ]
+        return await declarative.find_changes(client, wanted, prune)
 
     changes, left = run(options, work)
     _as_json(options, changes, left) if options.as_json else _show(changes, left)
@@ -84,10 +79,7 @@ def apply_command(options: Options, file: Path, prune: tuple[str, ...], yes: boo
     wanted = declarative.load(file)
 
     async def work(client: Client) -> tuple[list[Change], list[Change]]:
-        now = await declarative.load_present(client)
-        left = declarative.beyond(wanted, now)
-        ends = declarative.choose_changes(left, prune)
-        changes = [*declarative.differences(wanted, now), *ends]
+        changes, left = await declarative.find_changes(client, wanted, prune)
         if hit := [
             change.text
             for change in changes
@@ -100,7 +92,7 @@ def apply_command(options: Options, file: Path, prune: tuple[str, ...], yes: boo
                     f"{click.style(change.sign, fg=COLOURS[change.sign], bold=True)} {change.text}"
                 )
             await client.ask(change.call)
-        return changes, [item for item in left if item not in ends]
+        return changes, left
 
     changes, left = run(options, work)
     if options.as_json:

@@ -77,12 +77,14 @@ class Declared(Table, frozen=True):
 
 class Change(NamedTuple):
     """One difference, as a person reads it, and the call that ends it. `name` is what ``--prune``
-    takes."""
+    takes. `tried` is a plan that is refused as the call would be, where that does not depend on what
+    the file makes."""
 
     sign: str
     name: str
     text: str
     call: Call
+    tried: Call | None = None
 
 
 class Present(NamedTuple):
@@ -180,6 +182,10 @@ def _check(wanted: Declared, now: Present) -> None:
         for service in project.links:
             if service not in known:
                 errors[f"projects.{name}.links"] = f"there is no service {service!r}"
+        if twice := _twice(wanted, now, [name for name in project.links if name in known]):
+            errors[f"projects.{name}.links"] = (
+                f"{' and '.join(twice)} are of one type, and a project has one service of each"
+            )
     for name, schedule in wanted.schedules.items():
         if missing := [service for service in schedule.services if service not in known]:
             errors[f"schedules.{name}.services"] = f"there is no service {missing[0]!r}"
@@ -198,6 +204,42 @@ def _check(wanted: Declared, now: Present) -> None:
         )
 
 
+def _twice(wanted: Declared, now: Present, links: Sequence[str]) -> Sequence[str]:
+    """The first services of these that are of one type."""
+    seen: dict[str, str] = {}
+    for name in dict.fromkeys(links):
+        kind = (
+            now.services[name]["service_type"]
+            if name in now.services
+            else wanted.services[name].type
+        )
+        if kind in seen:
+            return seen[kind], name
+        seen[kind] = name
+    return ()
+
+
+async def find_changes(
+    client: Client, wanted: Declared, prune: Sequence[str]
+) -> tuple[list[Change], list[Change]]:
+    """What has to be done, in the order in which it can be, and what is left as it is. Raises
+    `BadInput` for what cannot, as far as that is known before any of it is done."""
+    now = await load_present(client)
+    left = beyond(wanted, now)
+    ends = choose_changes(left, prune)
+    found = differences(wanted, now)
+    for change in found:
+        if change.tried is not None:
+            await client.ask(change.tried)
+    # a project that goes from one service to another of its type leaves the first one first
+    unlinks = [item for item in ends if item.name.startswith("link.")]
+    first = next((at for at, item in enumerate(found) if item.name.startswith("link.")), len(found))
+    changes = [*found[:first], *unlinks, *found[first:]]
+    return [*changes, *(item for item in ends if item not in unlinks)], [
+        item for item in left if item not in ends
+    ]
+
+
 def _is_slug(name: str) -> bool:
     return SLUG.fullmatch(name) is not None
 
@@ -211,7 +253,9 @@ def _service(name: str, item: DeclaredService, now: Present) -> list[Change]:
             body["version"] = item.version
         image = f" ({item.image or item.version})" if item.image or item.version else ""
         text = f"service {name}: {item.type}{image}"
-        return [Change("+", f"service.{name}", text, CREATE.call(body))]
+        return [
+            Change("+", f"service.{name}", text, CREATE.call(body), CREATE.call(body, plan=True))
+        ]
     found = []
     details = now.details[name]
     schema, current = details["parameter_schema"]["properties"], details["current_parameters"]
@@ -228,7 +272,8 @@ def _service(name: str, item: DeclaredService, now: Present) -> list[Change]:
         )
         values = {parameter: value for parameter, (_, value) in changed.items()}
         call = UPDATE.call(service=name, parameters=values)
-        found.append(Change("~", f"service.{name}", f"service {name}: {text}", call))
+        tried = UPDATE.call(service=name, parameters=values, plan=True)
+        found.append(Change("~", f"service.{name}", f"service {name}: {text}", call, tried))
     if item.image and item.image != held["docker_image"]:
         text = f"service {name}: image {held['docker_image']} → {item.image}"
         call = UPGRADE.call(service=name, docker_image=item.image)
@@ -252,8 +297,16 @@ def _schedule(name: str, item: DeclaredSchedule, now: Present) -> list[Change]:
         "enabled": item.enabled,
     }
     held = now.schedules.get(name)
+    other = name  # for the plan: one that is changed has its name until it is made anew
+    while other in now.schedules:
+        other += "-"
+    known = [service for service in item.services if service in now.services]
     made = Change(
-        "+", f"schedule.{name}", f"schedule {name}: {item.when}", CREATE_SCHEDULE.call(body)
+        "+",
+        f"schedule.{name}",
+        f"schedule {name}: {item.when}",
+        CREATE_SCHEDULE.call(body),
+        CREATE_SCHEDULE.call({**body, "name": other, "service_ids": known}, plan=True),
     )
     if held is None:
         return [made]
