@@ -136,3 +136,14 @@ def test_a_project_goes_from_one_service_to_another_of_its_type(scene: Scene, fi
     told(scene, "apply", str(file), "--yes", "--prune", "link.main.shop")
     assert "idle" in told(scene, "project", "show", "shop")
     assert "left as it is: link main" not in told(scene, "plan", str(file))
+
+
+def test_a_schedule_for_nothing_but_what_is_deleted_is_not_exported_as_one_for_all(
+    scene: Scene, file: Path
+) -> None:
+    told(scene, "apply", str(file), "--yes")
+    assert " main " in told(scene, "backup", "schedule", "list")
+    told(scene, "unlink", "main", "shop", "--yes", "--now")
+    told(scene, "delete", "main", "--yes")
+    assert "(deleted)" in told(scene, "backup", "schedule", "list")
+    assert "schedules" not in tomllib.loads(say(scene, "export").out)

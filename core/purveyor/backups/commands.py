@@ -30,6 +30,7 @@ from purveyor.cli import output
 from purveyor.cli.actions import act, change, command, pairs
 from purveyor.cli.client import Client, run
 from purveyor.cli.options import Options, plan_option
+from purveyor.services.exposed import BASE as SERVICES
 from purveyor_hooks import BadInput, Conflict, NotFound, PurveyorError
 from purveyor_hooks.confirm import destroys, yes_option
 
@@ -595,8 +596,13 @@ def list_schedules(options: Options) -> None:
     sources = {
         item["id"]: item["name"] for item in run(options, lambda client: client.get(SOURCES))
     }
+    names = {
+        item["id"]: item["slug"]
+        for item in run(options, lambda client: client.pages(f"{SERVICES}/"))
+    }
     rows = [
         (item["name"], f"{item['schedule_expression']} {item['timezone']}",
+         ", ".join(names.get(n, f"{n} (deleted)") for n in item["service_ids"]) or "all",
         "enabled" if item["enabled"] else "disabled",
          (item["next_run"] or "")[:16], (item["last_run"] or "never")[:16],
          _result(item["last_result"]),
@@ -605,7 +611,18 @@ def list_schedules(options: Options) -> None:
         for item in found
     ]  # fmt: skip
     output.table(
-        ["name", "when", "state", "next", "last", "result", "where", "retention", "verification"],
+        [
+            "name",
+            "when",
+            "services",
+            "state",
+            "next",
+            "last",
+            "result",
+            "where",
+            "retention",
+            "verification",
+        ],
         rows,
         "There are none.",
     )

@@ -399,6 +399,8 @@ def export(now: Present) -> str:
             "services": [ids[number] for number in item["service_ids"] if number in ids],
         }
         for name, item in now.schedules.items()
+        # one for nothing but what is deleted makes nothing; without services it would make all
+        if not item["service_ids"] or ids.keys() & set(item["service_ids"])
     }
     tables = {"services": services, "projects": projects, "schedules": schedules}
     return tomli_w.dumps({name: table for name, table in tables.items() if table})
