@@ -26,7 +26,7 @@ def whose(command: Any) -> Any:
     environment = click.option(
         "-e", "--environment", metavar="ENVIRONMENT", help="Instead of production."
     )
-    return click.option("-p", "--project", required=True, metavar="PROJECT", help="Whose blobs.")(
+    return click.option("-p", "--project", required=True, metavar="PROJECT", help="The project.")(
         environment(command)
     )
 

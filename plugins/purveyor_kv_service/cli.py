@@ -20,7 +20,7 @@ def whose(command: Any) -> Any:
     environment = click.option(
         "-e", "--environment", metavar="ENVIRONMENT", help="Instead of production."
     )
-    return click.option("-p", "--project", required=True, metavar="PROJECT", help="Whose keys.")(
+    return click.option("-p", "--project", required=True, metavar="PROJECT", help="The project.")(
         environment(command)
     )
 

@@ -67,7 +67,7 @@ class MongoDB(
                     name="replica_set",
                     help=(
                         "The name of a replica set of this one server, for change streams and "
-                        "transactions; empty is none."
+                        "transactions. Leave it empty for a standalone server."
                     ),
                     default="",
                     editable=False,

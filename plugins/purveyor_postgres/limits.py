@@ -15,8 +15,8 @@ from purveyor_postgres.walls import EXTRA, MARK, NOTED, is_superuser, terminate
 CONNECTIONS = Parameter(
     name="project_connections",
     help=(
-        "Connections that one environment of a project may hold at once; ten are left to "
-        "others whatever this says."
+        "Connections that one environment of a project may hold at once. Ten of the server's are "
+        "always left to others."
     ),
     kind="integer",
     default=50,

@@ -280,7 +280,7 @@ async def test_a_name_that_the_provider_gave_to_somebody_else_is_not_theirs_here
         stage.provider.who["sub"] = "2"
         answer = await stage.arrive(browser)
         assert answer.status_code == 403
-        assert "given to somebody else" in answer.text
+        assert "given it to another person" in answer.text
         assert (await entries(stage))[-1]["outcome"] == "refused"
         bearer = {"Authorization": f"Bearer {await stage.token()}"}
         for verb in ("disable", "enable"):
@@ -440,7 +440,7 @@ async def test_somebody_who_does_not_agree_there_is_told_so_here(scene: Scene) -
         }
         answer = await browser.get("/sign-in/oidc/return", params=given)
         assert answer.status_code == 403
-        assert "signed nobody in" in answer.text
+        assert "did not complete the sign-in" in answer.text
         assert "<b>" not in answer.text
 
 

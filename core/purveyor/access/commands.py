@@ -32,9 +32,7 @@ def token_command() -> None:
     "--scope", type=click.Choice(["admin", "read", "project"]), default="admin", show_default=True
 )
 @click.option("--project", metavar="PROJECT", help="The project of a token of that scope.")
-@click.option(
-    "--user", metavar="USER", help="Whose it is: what is done with it is done in that name."
-)
+@click.option("--user", metavar="USER", help="The user that the token acts as.")
 @click.option("--expires", metavar="TIME", help="How long it is valid: 30m, 12h, 90d.")
 @plan_option
 @click.pass_obj

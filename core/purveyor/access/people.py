@@ -67,7 +67,7 @@ def person(settings: Settings, claims: Mapping[str, Any]) -> Person:
             return Person(name, "admin" if scope == "admin" else "read", account)
     raise Forbidden(
         f"{name} may not sign in here.",
-        remedy="Who may is said in the settings file: oidc-admins, oidc-readers, by name or group.",
+        remedy="The settings file lists who may: oidc-admins, oidc-readers, by name or group.",
     )
 
 
@@ -94,8 +94,8 @@ def user_of(tx: Tx, found: Person) -> UserRecord:
     known = msgspec.json.decode(row["account"], type=Account) if row["account"] else None
     if known is not None and known.issuer == found.account.issuer and known != found.account:
         raise Forbidden(
-            f"Another account of the provider is {found.name} here: the name was given to somebody "
-            "else there.",
+            f"The name {found.name} belongs to another account of the provider here: the provider has "
+            "given it to another person.",
             remedy=(
                 "If it is the same person, an administrator can: purveyor user disable "
                 f"{found.name}, then user enable it."

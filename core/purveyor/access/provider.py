@@ -166,7 +166,7 @@ class Provider:
             raise self._away(f"it answered {status} when asked who that is")
         told = self._read(text, dict[str, Any], "who that is")
         if told.get("sub") != subject:
-            raise self._refused("it tells of somebody else")
+            raise self._refused("its user information is about another user")
         return told
 
     async def _verified(self, found: Described, text: str, nonce: str) -> Claims:
@@ -179,7 +179,7 @@ class Provider:
             if head.get("alg") not in ALGORITHMS:
                 raise self._refused("its ID token is not signed by a key of its own")
             if "crit" in head:  # RFC 7515 section 4.1.11; older versions of PyJWT pass over it
-                raise self._refused("its ID token has to be understood in a way that nobody knows")
+                raise self._refused("its ID token has a critical header that is not supported")
             key = await self._key(found, head)
             claims: dict[str, Any] = jwt.decode(
                 text, key, algorithms=[head["alg"]], audience=client, issuer=found.issuer,
@@ -192,7 +192,7 @@ class Provider:
         if claims["nonce"] != nonce:
             raise self._refused("its ID token is of another sign-in")
         if (others and claims.get("azp") != client) or claims.get("azp", client) != client:
-            raise self._refused("its ID token is for somebody else as well")
+            raise self._refused("its ID token is issued to another client as well")
         return claims
 
     async def _key(self, found: Described, head: Mapping[str, Any]) -> Any:

@@ -163,7 +163,8 @@ class SignIns:
             await provider.check_sender(answer.get("iss"))
             if not answer.get("code"):
                 raise Unauthorized(
-                    f"{provider.name} signed nobody in.", remedy="Sign in again, or with a token."
+                    f"{provider.name} did not complete the sign-in.",
+                    remedy="Sign in again, or with a token.",
                 )
             claims = await provider.claims(
                 answer["code"], flow.redirect, verifier=flow.verifier, nonce=flow.nonce

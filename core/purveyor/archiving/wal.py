@@ -212,7 +212,7 @@ def _ours(found: Sequence[Stored], folder: str, signing: bytes) -> list[Stored]:
     if strange := {item.of for item in found} - {item.of for item in ours}:
         raise BadInput(
             f"The archive's file {min(strange)} is not ours: its signature does not fit.",
-            remedy="Choose another base copy. Whoever wrote it may write to that place.",
+            remedy="Choose another base copy. Find out who has write access to that place.",
         )
     return ours
 

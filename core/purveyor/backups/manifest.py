@@ -186,7 +186,7 @@ def verify(
         return Verified(manifest, "", token=_TOKEN)
     why = f"is signed with a key that is not here ({mac.key})" if mac else "is not signed"
     raise BadInput(
-        f"The backup's manifest {why}: whoever can write to its place can have made it.",
+        f"The backup's manifest {why}: anyone with write access to its place may have made it.",
         remedy="Put the backup.key of the installation that made it into the state directory. If you know that it is "
         "yours: --accept-unsigned",
         errors={"accept_unsigned": f"the manifest {why}"},

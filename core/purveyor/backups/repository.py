@@ -491,7 +491,7 @@ def require_elsewhere(tx: Tx, endpoint: str) -> None:
     if record is not None:
         why = f"it is a bucket of {record.name}, a service of this installation"
         raise BadInput(
-            f"That is no place for backups: {why}, and is lost with it.",
+            f"Backups cannot be kept there: {why}, and is lost with it.",
             remedy=(
                 "Give a bucket on another machine. To use it nevertheless, for tests: --accept-own"
             ),

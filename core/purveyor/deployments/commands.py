@@ -15,9 +15,7 @@ from purveyor.projects.exposed import PROJECTS
 @click.argument("project")
 @click.argument("image", required=False)
 @environment_option
-@click.option(
-    "--create", is_flag=True, help="Make the environment when there is none of that name."
-)
+@click.option("--create", is_flag=True, help="Create the environment if it does not exist.")
 @click.option(
     "--port", type=int, help="The port that the app listens on; it is published on 127.0.0.1."
 )

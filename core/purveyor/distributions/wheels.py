@@ -155,7 +155,7 @@ def check_source(what: str, *, build: bool, pinned: bool) -> None:
         why = "a name needs its version: NAME==VERSION"
         name = re.split("[^A-Za-z0-9._-]", what)[0] or "purveyor-mariadb"
         raise BadInput(
-            f"{what!r} says no version: whatever the index calls so now would run.",
+            f"{what!r} names no version: any code that the index serves under that name would run.",
             remedy=f"For example: {name}==1.0.0, and --hash if you know it.",
             errors={"what": why},
         )

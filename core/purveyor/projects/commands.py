@@ -353,7 +353,7 @@ def rotate_command(
     """Give a project's environment new credentials, or a service's administrator."""
     if (project is None) == (administrator is None):
         raise BadInput(
-            "It is not clear whose credentials are meant.",
+            "No credentials to rotate were named.",
             remedy="Give a PROJECT, or --administrator SERVICE.",
         )
     if administrator is not None:

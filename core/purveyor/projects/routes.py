@@ -212,7 +212,8 @@ async def link_made(_: Req, core: Core, operation: OperationRecord) -> LinkView:
     found = await link_views(core, await core.context.store.read(work))
     if not found:
         raise Conflict(
-            "It was linked, and unlinked again by somebody else.", remedy="See: purveyor events"
+            "The project was linked, and then unlinked by another request.",
+            remedy="See: purveyor events",
         )
     return found[0]
 

@@ -251,8 +251,8 @@ def require_vouched(backup: BackupRecord, accepted: bool) -> None:
     that it is to be used."""
     if backup.metadata.get(UNSIGNED) and not accepted:
         raise BadInput(
-            f"The backup {backup.backup_id} is not signed by this installation: whoever can write "
-            "to its place can have made it.",
+            f"The backup {backup.backup_id} is not signed by this installation: anyone with write "
+            "access to its place may have made it.",
             remedy="If you know that it is yours: --accept-unsigned",
             errors={"accept_unsigned": "it is not signed"},
         )
