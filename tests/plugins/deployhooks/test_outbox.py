@@ -158,7 +158,8 @@ async def test_what_happens_while_nobody_runs_is_delivered_later(tmp_path: Path)
             await until(lambda: len(times) == 1, 5)
         line.tell("two")
         async with running(line):
-            await until(lambda: len(times) == 2, 5)
+            # what was stopped before it was noted as delivered is delivered again
+            await until(lambda: len(times) >= 2, 5)
 
 
 async def test_a_fault_in_a_transaction_leaves_nothing_of_it(tmp_path: Path) -> None:
