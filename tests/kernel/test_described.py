@@ -5,20 +5,21 @@ from typing import Any
 
 import anyio.to_thread
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
 from fake.asked import asked
 from fake.scene import Scene
 
+schemathesis = pytest.importorskip("schemathesis", reason="other Pythons are without the tools")
+checks = pytest.importorskip("schemathesis.specs.openapi.checks")
+
 pytestmark = pytest.mark.anyio
-CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
+CHECKS = [
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_schema_conformance,
+]
 EXAMPLES = 2
 KNOWN = {"reference": "main", "service": "main", "project": "shop", "environment": "production"}
 # streams have no end; what has no plan would be done
