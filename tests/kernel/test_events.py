@@ -78,7 +78,8 @@ def test_the_command_lists_what_installed_plugins_publish(tmp_path: Path) -> Non
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-plugin\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[purveyor]\nfake = fake.server\n")
-    path = os.pathsep.join([str(tmp_path), str(ROOT / "tests")])
+    before = os.environ.get("PYTHONPATH", "")  # where another Python has the code itself
+    path = os.pathsep.join([str(tmp_path), str(ROOT / "tests"), *filter(None, [before])])
     done = subprocess.run(
         [sys.executable, "-m", "purveyor", "--json", "events", "--catalogue"],
         capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path},
