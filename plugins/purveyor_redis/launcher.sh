@@ -15,7 +15,8 @@
 #   redis-launcher renew            have every server take the certificate that is there now
 #
 # A server listens on all of the container's addresses but those in the networks of other environments, which $NETWORKS says; the own one
-# at home alone. Process 1 sees within a second that addresses or the file are others.
+# at home alone. Without that file, which every container of a service has, none of this holds: somebody else runs the container, on
+# networks of theirs. Process 1 sees within a second that addresses or the file are others.
 #
 # In the volume lies what is wanted, in $RUN, which is made anew at each start, what runs. Commands tell process 1 by SIGUSR1. A
 # folder belongs to root, its data to a user of the port's number: who breaks out of one server has that project, and no more.
@@ -90,7 +91,7 @@ survey() { # of the container's addresses: those at home, those that are nobody'
 }
 places() { # into $where: what the server N listens on, once that was surveyed. A server takes sixteen addresses: the first ones
     where='* -::*'
-    if [ "$1" = own ]; then if [ -n "$home" ]; then where="127.0.0.1$home"; fi; return; fi
+    if [ "$1" = own ]; then if [ -n "$home" ] && [ -e "$NETWORKS" ]; then where="127.0.0.1$home"; fi; return; fi
     if [ "$owned" = ' ' ]; then return; fi
     some=
     for item in $theirs; do case "$item $some " in "$1":*" -${item#*:} "*) ;; "$1":*) some="$some -${item#*:}" ;; esac; done # twice is once too often

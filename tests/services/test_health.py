@@ -31,18 +31,20 @@ class Round:
         self.checked: dict[int, int] = {}
         self.hanging: set[int] = set()
         self.pause = 0.02
+        self.answers = True
 
     @hookimpl
     async def ready(self, service: Any, access: Any) -> Health:
         number = service.id
         self.under_way[number] = self.under_way.get(number, 0) + 1
         self.most = max(self.most, self.under_way[number])
+        answers = self.answers
         try:
             if number in self.hanging:
                 await anyio.sleep_forever()
             await anyio.sleep(self.pause)
             self.checked[number] = self.checked.get(number, 0) + 1
-            return Health(healthy=True, stage="write", version="1")
+            return Health(healthy=answers, stage="write" if answers else "tcp", version="1")
         finally:
             self.under_way[number] -= 1
 
@@ -54,7 +56,9 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> Round:
     return made
 
 
-async def test_two_checks_of_one_service_at_once_are_one(scene: Scene, rounds: Round) -> None:
+async def test_checks_that_are_asked_for_during_one_share_the_next(
+    scene: Scene, rounds: Round
+) -> None:
     async with scene.open() as app:
         record = await app.context.store.read(lambda tx: services.get(tx, "main"))
         seen = []
@@ -66,9 +70,27 @@ async def test_two_checks_of_one_service_at_once_are_one(scene: Scene, rounds: R
             for _ in range(5):
                 group.start_soon(check)
         assert rounds.most == 1
-        assert rounds.checked[1] == 1
+        assert rounds.checked[1] == 2
         assert len(seen) == 5
         assert all(item.healthy for item in seen)
+
+
+async def test_what_happens_during_a_check_is_seen_by_who_asks_after_it(
+    scene: Scene, rounds: Round
+) -> None:
+    async with scene.open() as app:
+        record = await app.context.store.read(lambda tx: services.get(tx, "main"))
+        first = []
+
+        async def early() -> None:
+            first.append(await app.observer.check(record))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(early)
+            await anyio.sleep(0.01)
+            rounds.answers = False
+            assert not (await app.observer.check(record)).healthy
+        assert first[0].healthy
 
 
 async def test_who_asks_while_one_is_under_way_gets_an_outcome_even_when_the_first_is_called_away(

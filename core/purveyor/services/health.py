@@ -269,8 +269,11 @@ class Observer:
         return Status(status="running", checked_at=health.checked_at if health else now)
 
     async def check(self, record: ServiceRecord) -> Checked:
-        """A real round trip now; whoever asks while one is under way gets its outcome. Raises
-        `EngineUnavailable`."""
+        """A real round trip that begins now, or soon: what is under way began before it was asked
+        for, and may not know what has happened since. Whoever asks meanwhile shares the next one.
+        Raises `EngineUnavailable`."""
+        if (earlier := self._checking.get(record.id)) is not None:
+            await earlier.ended.wait()
         while (under_way := self._checking.get(record.id)) is not None:
             await under_way.ended.wait()
             # else whoever made it was called away, or saw no engine

@@ -49,6 +49,7 @@ class Bench:
         self.namespace = f"pvc-{secrets.token_hex(4)}"
         self.secrets: set[str] = set()
         self.items: dict[str, str] = {}
+        self.looked: set[str] = set()  # names of the checks that were begun
         self.engine = EngineView()
         self._image = image
         self._chosen = dict(chosen)
@@ -131,15 +132,21 @@ class Bench:
         return self._state / "daemon.log"
 
     def eventually(self, what: Callable[[], T], why: str, patience: float = PATIENCE) -> T:
-        """The first true answer. Raises `AssertionError`."""
+        """The first true answer. Raises `AssertionError`, with what the API answered last when it
+        refused."""
         deadline = time.monotonic() + patience
-        while not (answer := what()):
+        while True:
+            refused = ""
+            try:
+                if answer := what():
+                    return answer
+            except ApiFailed as error:
+                refused = f"; {error}"
             if self._daemon and self._daemon.poll() is not None:
                 raise AssertionError(f"the daemon ended: {self.log.read_text()[-2000:]}")
             if time.monotonic() > deadline:
-                raise AssertionError(f"not within {patience:.0f} s: {why}")
+                raise AssertionError(f"not within {patience:.0f} s: {why}{refused}")
             time.sleep(0.2)
-        return answer
 
     # ---------------------------------------------------------------- the API
 
