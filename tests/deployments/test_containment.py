@@ -18,6 +18,7 @@ from purveyor.asgi import create_api
 from purveyor.deployments import containment
 from purveyor.deployments import store as deployment_store
 from purveyor.docker import files as placing
+from purveyor.docker.files import Placed
 from purveyor.docker.models import digest
 from purveyor.kernel.api import tokens
 from purveyor.kernel.api.server import listen_tcp, serving
@@ -477,17 +478,30 @@ async def test_files_of_a_container_whose_root_is_read_only_have_volumes_to_be_i
         image="x", mount=Mount(target="/data"), certificate=Certificate(file="/data/pair")
     )
     assert placing.folders_of(certified) == ["/etc/purveyor"]  # what vouches for it
-    found = placing.by_place(files, "/data")
+    further = [Placed(File(path="/etc/purveyor/networks", content="1 10.0.0.0/24"))]
+    plain = ContainerSpec(image="x", mount=Mount(target="/data"))
+    assert placing.folders_of(plain) == []
+    assert placing.folders_of(plain, further) == ["/etc/purveyor"]
+    put = [Placed(file, ("acme", "other")) for file in files]
+    found = placing.by_place(put, "/data")
     assert {place: len(some) for place, some in found.items()} == {
         "/data": 1,
         "/etc/purveyor": 2,
         "/etc/weed": 1,
     }
-    assert list(placing.by_place(files, None)) == ["/"]
-    packed = placing.archive(found["/etc/purveyor"], "/etc/purveyor", (7, 8), open_to_all=True)
-    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
-        told = [(item.name, item.uid, oct(item.mode)) for item in tar.getmembers()]
-    assert told == [("own", 0, "0o755"), ("a", 7, "0o755"), ("own/b", 7, "0o755")]
+    assert list(placing.by_place(put, None)) == ["/"]
+
+    def told(users: dict[str, tuple[int, int]]) -> list[tuple[str, int, str]]:
+        pair = Placed(File(path="/etc/purveyor/pair", content="x", mode=0o600), ("acme", "other"))
+        some = [*found["/etc/purveyor"], pair, *further]
+        packed = placing.archive(some, "/etc/purveyor", users)
+        with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+            return [(item.name, item.uid, oct(item.mode)) for item in tar.getmembers()]
+
+    others = [("own", 0, "0o755"), ("a", 7, "0o755"), ("own/b", 7, "0o755")]
+    roots = ("networks", 0, "0o644")
+    assert told({"root": (0, 0), "other": (7, 8)}) == [*others, ("pair", 7, "0o600"), roots]
+    assert told({"root": (0, 0)})[-2:] == [("pair", 0, "0o644"), roots]  # for everybody in it
 
 
 # ---------------------------------------------------------------- advice

@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import msgspec
 
+from purveyor.docker.files import Placed
 from purveyor.docker.labels import INSTALLATION, SPEC, Labels, whole
 from purveyor.docker.models import (
     AddressesTaken,
@@ -41,7 +42,6 @@ from purveyor_hooks import (
     EngineUnavailable,
     ExecResult,
     Failed,
-    File,
     FoundContainer,
     Image,
     ImageMissing,
@@ -404,6 +404,7 @@ class FakeContainers(Containers):
         read_only: Mapping[str, str] | None = None,
         inside: str = "",
         hosts: Mapping[str, str] | None = None,
+        further: Sequence[Placed] = (),
     ) -> str:
         engine, world = self._engine, self._engine.world
         engine.act("create container")
@@ -449,18 +450,17 @@ class FakeContainers(Containers):
         world.containers.append(made)
         engine.save()
         # the files come in by a call of their own: a crash may come between the two
-        if made.wanted:
+        if made.wanted or further:
             engine.act("put files")
             made.files = made.wanted
+            made.put = {item.file.path: item.file.content for item in further}
             engine.save()
         return made.id
 
-    async def put(
-        self, container_id: str, files: Sequence[File], owners: Sequence[str] = ()
-    ) -> None:
+    async def put(self, container_id: str, files: Sequence[Placed]) -> None:
         container = self._ours(container_id)
         self._engine.act("put files")
-        container.put |= {file.path: file.content for file in files}
+        container.put |= {item.file.path: item.file.content for item in files}
         self._engine.save()
 
     async def holds(self, container_id: str, path: str) -> bool:

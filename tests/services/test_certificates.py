@@ -13,6 +13,7 @@ from fake.server import PAIR
 from purveyor.app import App
 from purveyor.asgi import create_api
 from purveyor.certified import of_certificates
+from purveyor.docker.files import Placed
 from purveyor.kernel.api import tokens
 from purveyor.kernel.db import Tx
 from purveyor.services import certificates, parameters
@@ -206,9 +207,8 @@ async def test_who_does_not_know_an_authority_is_told_by_what_is_in_the_containe
 
         # what a repair made anew has what is current, whenever it was deployed
         made = container(scene, "fk.shop.production.1")
-        await engine.containers.put(
-            made.id, [File(path=AUTHORITIES, content=await store.read(certificates.bundle))]
-        )
+        known = File(path=AUTHORITIES, content=await store.read(certificates.bundle))
+        await engine.containers.put(made.id, [Placed(known)])
         assert (await unaware(app.context, [second]))[second.id].apps == ["shop/preview"]
         # one that is gone comes back with what is current
         await engine.containers.remove("fk.shop.preview.2")

@@ -8,6 +8,7 @@ from purveyor.deployments import containment
 from purveyor.deployments import store as deployment_store
 from purveyor.deployments.models import DeploymentRecord
 from purveyor.docker import Engine, PortTaken, labels, names, port_registry, ports
+from purveyor.docker.files import Placed
 from purveyor.docker.models import digest
 from purveyor.kernel import redact
 from purveyor.kernel.api import address
@@ -86,6 +87,8 @@ class DockerAppRuntime:
             published = {app.port: await self._port(deployment.id)} if app.port else {}
             found = await engine.containers.inspect(name)
             wanted = digest(spec, published, network)
+            bundle = await self.context.store.read(certificates.bundle)
+            files = [Placed(File(path=AUTHORITIES, content=bundle))] if bundle else []
             if found is None or found.labels.get(labels.SPEC) != wanted or found.hosts != hosts:
                 await engine.containers.remove(name)
                 await engine.containers.create(
@@ -97,9 +100,10 @@ class DockerAppRuntime:
                     seed=False,
                     network=network,
                     hosts=hosts,
+                    further=files,
                 )
-            if bundle := await self.context.store.read(certificates.bundle):
-                await engine.containers.put(name, [File(path=AUTHORITIES, content=bundle)])
+            elif files:
+                await engine.containers.put(name, files)
             try:
                 await engine.containers.start(name)
                 return name

@@ -1,6 +1,7 @@
 """Containers of a real engine, through aiodocker."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from aiodocker.networks import DockerNetwork
 
 from purveyor.docker import files as placing
 from purveyor.docker.errors import CHANGE, LOOK
+from purveyor.docker.files import Placed
 from purveyor.docker.filters import filters
 from purveyor.docker.hijack import started
 from purveyor.docker.labels import FILES, INSTALLATION, SPEC, whole
@@ -26,7 +28,6 @@ from purveyor_hooks import (
     ContainerSpec,
     DeadlineExceeded,
     ExecResult,
-    File,
     FoundContainer,
     Image,
 )
@@ -41,6 +42,8 @@ DOCKERS_GRACE = 10  # seconds between the engine's two signals when a container 
 STOP_SLACK = 30.0
 LOWEST = -1  # of the priorities that a network's gateway may have
 PASSWD, OWN_NUMBER, OWN_GROUP = "/etc/passwd", 2, 3
+NUMBER = re.compile(r"\d{1,9}")
+KNOWN_IMAGES = 64  # whose users are remembered
 SCRATCH = "rw,nosuid,nodev,noexec,mode=1777,size=64m"
 LOG_OPTIONS = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
 
@@ -52,6 +55,7 @@ class DockerContainers(Containers):
         super().__init__()
         self._engine = engine
         self.labels = engine.labels
+        self._users: dict[str, dict[str, placing.Owner]] = {}  # of images, by id
 
     async def inspect(self, name: str, *, foreign: bool = False) -> Found | None:
         with self._engine.errors(f"look for the container {name}"):
@@ -143,6 +147,7 @@ class DockerContainers(Containers):
         read_only: Mapping[str, str] | None = None,
         inside: str = "",
         hosts: Mapping[str, str] | None = None,
+        further: Sequence[Placed] = (),
     ) -> str:
         host: dict[str, Any] = {
             "PortBindings": {
@@ -171,7 +176,7 @@ class DockerContainers(Containers):
             mount = {"Type": "volume", "Source": name_of_volume, "Target": where, "ReadOnly": True}
             host.setdefault("Mounts", []).append(mount)
         # the engine puts files into volumes only where the root is not written to
-        folders = placing.folders_of(spec) if spec.read_only else []
+        folders = placing.folders_of(spec, further) if spec.read_only else []
         owner = f"{self.labels.installation}/{name}"
         host.setdefault("Mounts", []).extend(
             {"Type": "volume", "Target": folder, "VolumeOptions": {"Labels": {FILES: owner}}}
@@ -206,11 +211,22 @@ class DockerContainers(Containers):
             if folders:
                 await self._forget_files(owner)
             container = await self._engine.docker.containers.create(config, name=name)
-            files = [file for file in spec.files if seed or not file.seed]
+            files = [Placed(file) for file in spec.files if seed or not file.seed] + [*further]
             within = (spec.mount.target if spec.mount else "") if spec.read_only else None
+            users = await self._users_of_new(container) if _have_owners(further) else {}
             for place, some in placing.by_place(files, within).items():
-                await container.put_archive(place, placing.archive(some, place))
+                await container.put_archive(place, placing.archive(some, place, users))
         return str(container.id)
+
+    async def _users_of_new(self, container: DockerContainer) -> dict[str, placing.Owner]:
+        """The users of a container that was never started: they are its image's, which is looked
+        into once."""
+        image = str((await container.show())["Image"])
+        if image not in self._users:
+            if len(self._users) >= KNOWN_IMAGES:
+                self._users.clear()
+            self._users[image] = await _users(container)
+        return self._users[image]
 
     async def _slower(self, image: str) -> dict[str, int]:
         """What keeps an image's own health check to once a second: its command is started by the
@@ -235,22 +251,17 @@ class DockerContainers(Containers):
         for item in found.get("Volumes") or []:
             await (await self._engine.docker.volumes.get(item["Name"])).delete()
 
-    async def put(
-        self, container_id: str, files: Sequence[File], owners: Sequence[str] = ()
-    ) -> None:
+    async def put(self, container_id: str, files: Sequence[Placed]) -> None:
         with self._engine.errors(f"put files into the container {container_id[:12]}", CHANGE):
             container = self._engine.docker.containers.container(container_id)
-            owner = await _owner(container, owners) if owners else None
-            open_to_all = bool(owners) and owner is None
+            users = await _users(container) if _have_owners(files) else {}
             for place, some in placing.by_place(files, "").items():
-                content = placing.archive(some, place, owner, open_to_all=open_to_all)
                 try:
-                    await container.put_archive(place, content)
+                    await container.put_archive(place, placing.archive(some, place, users))
                 except aiodocker.DockerError:
                     # a folder that is not there is made, and takes the place of what an image has
                     # there that is none: a file, or a link that leads nowhere
-                    content = placing.archive(some, "/", owner, open_to_all=open_to_all)
-                    await container.put_archive("/", content)
+                    await container.put_archive("/", placing.archive(some, "/", users))
 
     async def users(self, folders: Mapping[str, str]) -> dict[str, list[Found]]:
         with self._engine.errors("list its containers"):
@@ -583,8 +594,12 @@ def _brief(item: Any) -> Found:
     )
 
 
-async def _owner(container: DockerContainer, owners: Sequence[str]) -> tuple[int, int] | None:
-    """The numbers of the first of these users that a container knows, and of its group."""
+def _have_owners(files: Iterable[Placed]) -> bool:
+    return any(item.owners for item in files)
+
+
+async def _users(container: DockerContainer) -> dict[str, placing.Owner]:
+    """The users that a container knows, with their numbers and that of their group."""
     try:
         with await container.get_archive(PASSWD) as tar:
             entry = tar.next()
@@ -593,11 +608,10 @@ async def _owner(container: DockerContainer, owners: Sequence[str]) -> tuple[int
     except aiodocker.DockerError as error:
         if error.status != 404:
             raise
-        return None
-    known = {
-        fields[0]: fields
+        return {}
+    return {
+        fields[0]: (int(fields[OWN_NUMBER]), int(fields[OWN_GROUP]))
         for fields in (line.split(":") for line in lines)
         if len(fields) > OWN_GROUP
+        and all(NUMBER.fullmatch(fields[at]) for at in (OWN_NUMBER, OWN_GROUP))
     }
-    found = next((known[name] for name in owners if name in known), None)
-    return (int(found[OWN_NUMBER]), int(found[OWN_GROUP])) if found else None

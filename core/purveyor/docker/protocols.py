@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import anyio
 import anyio.to_thread
 
+from purveyor.docker.files import Placed
 from purveyor.docker.labels import Labels
 from purveyor.docker.models import Found, FoundVolume, Network, Usage
 from purveyor_hooks import (
@@ -26,7 +27,6 @@ from purveyor_hooks import (
     DeadlineExceeded,
     ExecResult,
     Failed,
-    File,
     FoundContainer,
     Image,
     ImageMissing,
@@ -109,16 +109,15 @@ class Containers(Protocol):
         read_only: Mapping[str, str] | None = None,
         inside: str = "",
         hosts: Mapping[str, str] | None = None,
+        further: Sequence[Placed] = (),
     ) -> str:
         """Create (not start) a container; the answer is its id. `ports` maps container ports to
         host ports, `read_only` further volumes to where they are mounted, `hosts` further names to
-        addresses. One that is `inside` another's network has none of its own."""
+        addresses. One that is `inside` another's network has none of its own. `further` files are
+        put in with those of `spec`: each call for that takes the engine as long as a fork."""
 
-    async def put(
-        self, container_id: str, files: Sequence[File], owners: Sequence[str] = ()
-    ) -> None:
-        """Put files into a container, whether it runs or not, for the first of the `owners` that it
-        has as a user; for everybody in it where it has none of them."""
+    async def put(self, container_id: str, files: Sequence[Placed]) -> None:
+        """Put files into a container, whether it runs or not."""
 
     async def users(self, folders: Mapping[str, str]) -> dict[str, list[Found]]:
         """The containers, whosever they are and whether they run or not, that can write to these

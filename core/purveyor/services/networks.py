@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from purveyor.context import Context
+from purveyor.docker.files import Placed
 from purveyor.docker.models import AddressesTaken, Found
 from purveyor.kernel.db import Tx
 from purveyor.kernel.db.database import convert, note, read_note
@@ -297,18 +298,19 @@ class Networks:
                 found.id, [item for item in aliases if not found.id.startswith(item)], name
             )
 
-    async def join(self, service_id: int) -> None:
+    async def join(self, service_id: int, told: str | None = None) -> None:
         """Have a service's container on the networks of all environments that use it, and on no
-        other of ours: one that is gone by now would keep it from starting."""
+        other of ours: one that is gone by now would keep it from starting. `told` is what it was
+        just made with."""
         if (found := await self._container(service_id)) is not None:
-            await self._tell(found, service_id)
+            await self._tell(found, service_id, told)
             await self._join(
                 found, await self._context.store.read(lambda tx: of_service(tx, service_id))
             )
 
-    async def _tell(self, found: Found, service_id: int) -> None:
-        """Have a container that is to know it know which networks are whose, before it is on
-        them."""
+    async def ownership(self, service_id: int) -> str | None:
+        """Which networks are whose, for a service's container that is to know it; None for any
+        other."""
 
         def look(tx: Tx) -> str | None:
             record = services.get(tx, service_id)
@@ -319,9 +321,15 @@ class Networks:
                 f"{row['slot']} {row['subnet']}\n" for row in tx.rows(OF_SLOTS, [service_id])
             )
 
-        if (told := await self._context.store.read(look)) is not None:
+        return await self._context.store.read(look)
+
+    async def _tell(self, found: Found, service_id: int, told: str | None = None) -> None:
+        """Have a container that is to know it know which networks are whose, before it is on
+        them."""
+        owned = await self.ownership(service_id)
+        if owned is not None and owned != told:
             try:
-                await self._context.engine.containers.put(found.id, [File(path=TOLD, content=told)])
+                await self._context.engine.containers.put(found.id, [ownership_file(owned)])
             except EngineUnavailable:
                 raise
             except PurveyorError as error:  # one of before has no room for it
@@ -459,6 +467,11 @@ class Networks:
                 raise
             except PurveyorError as error:  # one that cannot be had keeps nobody from the others
                 self._context.logger.warning("network", network=record.name, error=error.detail)
+
+
+def ownership_file(owned: str) -> Placed:
+    """Which networks are whose, where a container looks for it."""
+    return Placed(File(path=TOLD, content=owned))
 
 
 def find_missing(found: Found | None, wanted: Mapping[str, str]) -> str:

@@ -16,6 +16,7 @@ import msgspec
 
 from purveyor.context import Context
 from purveyor.docker import PortTaken, image_registry, port_registry, ports
+from purveyor.docker.files import Placed
 from purveyor.docker.labels import SERVICE, SPEC
 from purveyor.docker.models import Found, digest
 from purveyor.kernel.db import Tx
@@ -23,7 +24,7 @@ from purveyor.services import certificates
 from purveyor.services import store as services
 from purveyor.services.handle import ServiceHandle, handle_of
 from purveyor.services.models import AUTHORITIES, ServiceRecord, VolumeRecord
-from purveyor.services.networks import Networks, find_missing
+from purveyor.services.networks import Networks, find_missing, ownership_file
 from purveyor_hooks import (
     BadInput,
     Certificate,
@@ -157,11 +158,12 @@ class Provisioner:
         longer holds what must be in it.
         """
         record, service = await self._load(service_id)
+        told = None
         if record.imported:
             await self._join(record)
         else:
-            await self._create(record, self.spec(service))
-        await self._networks.join(record.id)
+            told = await self._create(record, self.spec(service))
+        await self._networks.join(record.id, told)
 
     def spec(self, service: ServiceHandle) -> ContainerSpec:
         """The container that its type describes, with a root that is written to where the settings
@@ -172,7 +174,8 @@ class Provisioner:
             return msgspec.structs.replace(spec, read_only=False)
         return spec
 
-    async def _create(self, record: ServiceRecord, spec: ContainerSpec) -> None:
+    async def _create(self, record: ServiceRecord, spec: ContainerSpec) -> str | None:
+        """The answer is what a container that was made now was told of networks."""
         engine = self._context.engine
         published = published_ports(record, spec)
         volume = await self._volume(record)
@@ -184,11 +187,18 @@ class Provisioner:
             found = await engine.containers.inspect(found.id)
         by_id = msgspec.structs.replace(spec, image=record.image_id)
         digests = [digest(item, published, engine.namespace) for item in (spec, by_id)]
-        if found and _matches(found, record, digests, engine.namespace):
+        told: str | None = None
+        fits = found is not None and _matches(found, record, digests, engine.namespace)
+        files = [] if fits and found and found.holds_on else await self._certify(record, spec)
+        if fits and found:
             container_id = found.id
+            if files:
+                await engine.containers.put(container_id, files)
         else:
             if found:
                 await engine.containers.remove(found.id)
+            if (told := await self._networks.ownership(record.id)) is not None:
+                files.append(ownership_file(told))
             container_id = await engine.containers.create(
                 record.container_name,
                 await self._runnable(record, spec),
@@ -197,10 +207,9 @@ class Provisioner:
                 volume=volume.name if volume else None,
                 seed=new,
                 network=engine.namespace,
+                further=files,
             )
             found = None
-        if found is None or not found.holds_on:
-            await self._certify(record, spec, container_id)
         if volume and not new and (found is None or found.state != "running"):
             for path in spec.evidence:
                 if not await engine.containers.holds(container_id, path):
@@ -212,20 +221,21 @@ class Provisioner:
                             "a backup into a new service."
                         ),
                     )
+        return told
 
-    async def _certify(self, record: ServiceRecord, spec: ContainerSpec, container_id: str) -> None:
-        """Put its certificate into a container that does not run, and what vouches for it; another
-        one when it is time."""
+    async def _certify(self, record: ServiceRecord, spec: ContainerSpec) -> list[Placed]:
+        """The certificate of a container that does not run, and what vouches for it, as its files;
+        another one when it is time."""
         wanted = spec.certificate
         if wanted is None:
             if record.authorities:  # it showed one before, and would keep its authority
                 await self._context.store.write(lambda tx: certificates.forget(tx, record.id))
-            return
+            return []
         names = certificates.names_of(record.container_name)
         if await self._context.store.read(lambda tx: certificates.is_due(tx, record.id, names)):
             await self._context.store.write(lambda tx: certificates.issue(tx, record.id, names))
             await certificates.publish(self._context)
-        await self.hand_over(record, wanted, container_id)
+        return await self._certificate_files(record, wanted)
 
     async def renew_certificate(self, service_id: int) -> None:
         """Another certificate for a server that runs, which goes on. Raises `Conflict` when its
@@ -238,15 +248,14 @@ class Provisioner:
         found = await self._context.engine.containers.require_running(record.container_name)
         names = certificates.names_of(record.container_name)
         await self._context.store.write(lambda tx: certificates.issue(tx, record.id, names))
-        await self.hand_over(record, wanted, found.id)
+        files = await self._certificate_files(record, wanted)
+        await self._context.engine.containers.put(found.id, files)
         if service.offers("renew_certificate"):
             _, service = await self._load(service_id)
             await service.renew_certificate()
 
-    async def hand_over(
-        self, record: ServiceRecord, wanted: Certificate, container_id: str
-    ) -> None:
-        """Put the recorded certificate into a container, whether it runs or not."""
+    async def _certificate_files(self, record: ServiceRecord, wanted: Certificate) -> list[Placed]:
+        """The recorded certificate, and what vouches for it."""
         held, bundle = await self._context.store.read(
             lambda tx: (certificates.find(tx, record.id), certificates.bundle(tx))
         )
@@ -255,10 +264,10 @@ class Provisioner:
         files = [File(path=wanted.file, content=text, mode=0o600)]
         if wanted.chain:
             files.append(File(path=wanted.chain, content=held.certificate))
-        await self._context.engine.containers.put(container_id, files, wanted.owners)
-        await self._context.engine.containers.put(
-            container_id, [File(path=AUTHORITIES, content=bundle)]
-        )
+        return [
+            *(Placed(file, wanted.owners) for file in files),
+            Placed(File(path=AUTHORITIES, content=bundle)),
+        ]
 
     async def _claim(self, record: ServiceRecord, volume: VolumeRecord | None) -> Found | None:
         """The service's container, whatever it is called now: one that was renamed gets its name
