@@ -1,12 +1,17 @@
 """Accounts that come with data: nobody gets in by one that the service does not have on record."""
 
+from typing import Any
+
 import pytest
 
 from fake.scene import Scene, do
 from purveyor.app import App
+from purveyor.backups.operations.restore import Restore
+from purveyor.backups.repository import BackupRepository
 from purveyor.kernel.db import Tx
 from purveyor.projects import store as projects
 from purveyor.services import store as services
+from purveyor_hooks import Failed
 
 pytestmark = pytest.mark.anyio
 SHOP = {"shop_production", "shop_preview"}
@@ -90,6 +95,28 @@ async def test_nobody_gets_in_by_it_and_a_link_brings_its_project_back(
         (account,) = [name for name in held.accounts if name.startswith("shop_production")]
         assert held.resources["shop_production"]["precious"]
         assert account in held.accounts
+
+
+@pytest.mark.parametrize("given", [{"service_id": "idle"}, {"new_name": "fresh"}])
+async def test_whose_data_came_is_known_when_the_backups_place_is_gone_by_then(
+    scene: Scene, given: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restore reads its backup until the data is there, and nothing of it afterwards."""
+    async with scene.open() as app:
+        inner = Restore.compare
+
+        async def compared(self: Restore, *args: Any, **named: Any) -> None:
+            await inner(self, *args, **named)
+            monkeypatch.setattr(BackupRepository, "manifest", _gone)
+
+        monkeypatch.setattr(Restore, "compare", compared)
+        await do(app, "restore", backup="1", **given)
+        assert "shop_production" in await _waiting(app, *given.values())
+        assert not _accounts(scene, *given.values()) & SHOP
+
+
+async def _gone(*_: object, **__: object) -> None:
+    raise Failed("The place is gone.")
 
 
 async def test_a_restore_that_fails_records_nothing_of_what_came(scene: Scene) -> None:

@@ -40,6 +40,8 @@ from purveyor.services.operations.base import require_active, require_own, step_
 from purveyor.services.shadow import NewServiceOperation, before, few
 from purveyor_hooks import BadInput, Conflict, Finding, RestoreOptions
 
+CAME = "came"  # among what is noted with an operation
+
 
 class RestoreArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Into a new service named `new_name`, or in place of the data of `service_id` (an id or a
@@ -323,11 +325,26 @@ class Restore(NewServiceOperation):
         ]
 
     async def _came(self, operation: OperationRecord) -> Sequence[HeldBinding]:
-        """Whose data is in the backup."""
-        backup = await self.context.store.read(
-            lambda tx: backups.get(tx, operation.arguments["backup"])
-        )
-        return (await self._verified(operation, backup)).manifest.bindings
+        """Whose data came, as was noted when it was read: by now its place may be out of reach, and
+        what was exchanged would be taken back for that."""
+
+        def look(tx: Tx) -> tuple[Any, BackupRecord]:
+            private = operations.get(tx, operation.id).private or {}
+            return private.get(CAME), backups.get(tx, operation.arguments["backup"])
+
+        noted, backup = await self.context.store.read(look)
+        if noted is None:  # an earlier version read it
+            return (await self._verified(operation, backup)).manifest.bindings
+        return msgspec.convert(noted, list[HeldBinding])
+
+    async def _note_came(self, operation: OperationRecord, verified: Verified) -> None:
+        held = msgspec.to_builtins(verified.manifest.bindings)
+
+        def work(tx: Tx) -> None:
+            private = operations.get(tx, operation.id).private or {}
+            operations.keep_private(tx, operation.id, {**private, CAME: held})
+
+        await self.context.store.write(work)
 
     async def _sweep_unfinished(self, safety: int) -> None:
         backup = await self.context.store.read(lambda tx: backups.get(tx, safety))
@@ -339,6 +356,7 @@ class Restore(NewServiceOperation):
             lambda tx: backups.get(tx, operation.arguments["backup"])
         )
         record, verified = await self.load(target), await self._verified(operation, backup)
+        await self._note_came(operation, verified)
         volume = await self.context.store.read(
             lambda tx: services.volume(tx, record.volume_id or "")
         )
@@ -362,6 +380,7 @@ class Restore(NewServiceOperation):
             lambda tx: backups.get(tx, operation.arguments["backup"])
         )
         verified = await self._verified(operation, backup)
+        await self._note_came(operation, verified)
         in_place, only = (
             operation.arguments["scratch"] is not None,
             tuple(operation.arguments.get("databases", ())),
