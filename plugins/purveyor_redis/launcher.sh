@@ -15,8 +15,9 @@
 #   redis-launcher renew            have every server take the certificate that is there now
 #
 # A server listens on all of the container's addresses but those in the networks of other environments, which $NETWORKS says; the own one
-# at home alone. Without that file, which every container of a service has, none of this holds: somebody else runs the container, on
-# networks of theirs. Process 1 sees within a second that addresses or the file are others.
+# at home alone. A container that is started without that file is none of a service: somebody else runs it, on networks of theirs, and
+# none of this holds. Process 1 sees within a second that addresses or the file are others. Of a file that does not have the sum which
+# is beside it a part is still to come: what there was before holds until then.
 #
 # In the volume lies what is wanted, in $RUN, which is made anew at each start, what runs. Commands tell process 1 by SIGUSR1. A
 # folder belongs to root, its data to a user of the port's number: who breaks out of one server has that project, and no more.
@@ -58,7 +59,12 @@ certify() { # its own copy of the certificate: the file is for the own server's 
 
 value() { IFS=.; set -- $1; unset IFS; at=$((($1 << 24) + ($2 << 16) + ($3 << 8) + $4)); } # of an address, as a number
 turned() { at=$((0x$1)); at=$(((at & 255) << 24 | (at >> 8 & 255) << 16 | (at >> 16 & 255) << 8 | at >> 24)); } # the kernel writes it so
-located() { cat /proc/net/fib_trie /proc/net/route "$NETWORKS" 2>/dev/null; } # all that decides on what servers listen
+located() { cat /proc/net/fib_trie /proc/net/route "$NETWORKS" "$NETWORKS.sum" 2>/dev/null; } # all that decides on what servers listen
+take() { # into $told: the file of networks, as it was last there in whole; false while it is not
+    told=$(cat "$NETWORKS" 2>/dev/null) sum=; read -r sum 2>/dev/null <"$NETWORKS.sum"
+    if [ -z "$sum" ] || [ "$(printf %s "$told" | hash)" = "$sum" ]; then return 0; fi
+    told=$(cat "$RUN/networks" 2>/dev/null); return 1
+}
 survey() { # of the container's addresses: those at home, those that are nobody's, and whose the others are
     table= last= device=
     while read -r first second third; do
@@ -76,7 +82,7 @@ survey() { # of the container's addresses: those at home, those that are nobody'
         fi
     done </proc/net/route
     owned=' ' theirs=
-    if [ -r "$NETWORKS" ]; then
+    if [ -n "$told" ]; then
         while read -r slot range || [ -n "$slot" ]; do
             # a line that is none of ours would end this shell, and with it every server
             case $slot in '' | *[!0-9]* | 0?*) continue ;; esac
@@ -85,20 +91,23 @@ survey() { # of the container's addresses: those at home, those that are nobody'
             for item in $table; do
                 if [ $((${item#*=} >> bits)) = "$from" ]; then owned="$owned${item%=*} " theirs="$theirs $((PORTS + slot)):${item%=*}"; fi
             done
-        done <"$NETWORKS"
+        done <<EOF
+$told
+EOF
     fi
     free=; for item in $table; do case $owned in *" ${item%=*} "*) ;; *) free="$free -${item%=*}" ;; esac; done
 }
 places() { # into $where: what the server N listens on, once that was surveyed. A server takes sixteen addresses: the first ones
     where='* -::*'
-    if [ "$1" = own ]; then if [ -n "$home" ] && [ -e "$NETWORKS" ]; then where="127.0.0.1$home"; fi; return; fi
+    if [ "$1" = own ]; then if [ -n "$home" ] && [ -z "$foreign" ]; then where="127.0.0.1$home"; fi; return; fi
     if [ "$owned" = ' ' ]; then return; fi
     some=
     for item in $theirs; do case "$item $some " in "$1":*" -${item#*:} "*) ;; "$1":*) some="$some -${item#*:}" ;; esac; done # twice is once too often
     where= left=16; for item in $some $free; do if [ "$left" -gt 0 ]; then where="$where $item" left=$((left - 1)); fi; done; where=${where# }
 }
 settle() { # have servers that run listen where they should; what cannot be told now is told again
-    survey; whole=yes
+    whole=yes; if take; then printf %s "$told" >"$RUN/networks.new"; mv "$RUN/networks.new" "$RUN/networks"; else whole=; fi
+    survey
     for file in "$RUN"/*.pid; do
         n=${file##*/} n=${n%.pid}; alive "$n" || continue
         places "$n"; was=; read -r was 2>/dev/null <"$RUN/$n.where"; [ "$was" != "$where" ] || continue
@@ -111,7 +120,7 @@ settle() { # have servers that run listen where they should; what cannot be told
 
 launch() { # in a process of its own: become the server N, as the user N, within limits of its own
     n=$1; shift; ulimit -c 0
-    survey; places "$n"; echo "$where" >"$RUN/$n.where"; set -f
+    take || true; survey; places "$n"; echo "$where" >"$RUN/$n.where"; set -f
     if [ "$n" = own ]; then as "$OWNER" "$@" --bind $where; fi
     echo 500 >/proc/self/oom_score_adj # when the container's memory ends, projects go before process 1 and the own server
     if [ -e "$PROJECTS/$n/made" ] && [ ! -e "$PROJECTS/$n/data/appendonlydir/appendonly.aof.manifest" ]; then
@@ -299,6 +308,7 @@ renew)
     chmod 755 /data # else nobody finds the settings in it
     trap sweep USR1; trap stop TERM INT
     for dir in "$PROJECTS"/[0-9]*/; do n=${dir%/}; if [ -e "$dir" ]; then prepare "${n##*/}"; fi; done
+    foreign=; [ -e "$NETWORKS" ] || foreign=yes
     hire own "$@"; sweep; turn=0
     until [ -e "$RUN/stopping" ]; do
         if [ ! -e "/proc/${idle:-none}" ]; then

@@ -3,6 +3,8 @@ it holds, servers run on, and none comes to another environment's network."""
 
 import json
 from collections.abc import Iterator
+from hashlib import sha256
+from time import sleep
 
 import pytest
 
@@ -53,7 +55,7 @@ class Place:
 
     def settled(self) -> bool:
         """Whether the launcher has acted by what there is now."""
-        now = "cat /proc/net/fib_trie /proc/net/route /etc/purveyor/networks 2>/dev/null"
+        now = f"cat /proc/net/fib_trie /proc/net/route {FILE} {FILE}.sum 2>/dev/null"
         same = f'[ "$({now})" = "$(cat /run/redis-projects/located)" ] && echo yes'
         return docker("exec", self.container, "sh", "-c", same, check=False) == "yes"
 
@@ -89,7 +91,10 @@ def place(kept: Place) -> Iterator[Place]:
 
 
 def write(place: Place, text: str) -> None:
-    docker("exec", "-e", f"TEXT={text}", place.container, "sh", "-c", f'printf %s "$TEXT" > {FILE}')
+    total = sha256(text.rstrip("\n").encode()).hexdigest()
+    script = f'printf %s "$TEXT" > {FILE}; echo "$SUM" > {FILE}.sum'
+    given = ("-e", f"TEXT={text}", "-e", f"SUM={total}")
+    docker("exec", *given, place.container, "sh", "-c", script)
 
 
 @attack(
@@ -134,6 +139,28 @@ def test_lines_that_are_none_are_passed_over_and_no_server_ends(place: Place) ->
         place.look()
         assert docker("exec", place.container, "ls", "/tmp") == "", name
     docker("restart", place.container)
+    place.look()
+
+
+@attack(
+    "the network",
+    "reach another's server, or that of the service, while the file of networks is written",
+    honest="each environment reaches its own meanwhile",
+)
+def test_what_is_there_in_part_only_is_not_taken(place: Place) -> None:
+    right = place.told()
+    for text in ("", right[: len(right) // 2], right.splitlines()[0] + "\n"):
+        script = f'rm {FILE}; printf %s "$TEXT" > {FILE}'
+        docker("exec", "-e", f"TEXT={text}", place.container, "sh", "-c", script)
+        sleep(2.5)  # the launcher looks once a second
+        place.look()
+        place.launcher("restart", str(place.ports["alpha"]))
+        place.look()
+    docker("exec", place.container, "rm", FILE)
+    sleep(2.5)
+    place.look()
+    write(place, right + "\n")
+    eventually(place.settled)
     place.look()
 
 

@@ -1,6 +1,7 @@
 """Networks of environments: their addresses, who is on them, and when they go; on the fake
 engine."""
 
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from purveyor.services import networks
 from purveyor.services.networks import CANDIDATES, RANGE, NetworkRecord
 from purveyor_hooks import Conflict, ImageMissing
 
+SUM = f"{networks.TOLD}.sum"
 pytestmark = pytest.mark.anyio
 
 
@@ -105,6 +107,8 @@ async def test_a_container_that_is_to_know_whose_networks_it_is_on_is_told_befor
             "1 10.213.0.0/26\n",
             "1 10.213.0.0/26\n2 10.213.0.64/26\n",
         ]
+        last = joined[-1]
+        assert f"{sha256(last[networks.TOLD][:-1].encode()).hexdigest()}\n" == last[SUM]
         assert networks.TOLD not in scene.engine.require("fk-tracked").put
 
 

@@ -11,6 +11,7 @@ network that is made anew has to be the same. What is recorded comes first, and 
 be done again after a crash.
 """
 
+import hashlib
 import ipaddress
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -329,7 +330,7 @@ class Networks:
         owned = await self.ownership(service_id)
         if owned is not None and owned != told:
             try:
-                await self._context.engine.containers.put(found.id, [ownership_file(owned)])
+                await self._context.engine.containers.put(found.id, ownership_files(owned))
             except EngineUnavailable:
                 raise
             except PurveyorError as error:  # one of before has no room for it
@@ -469,9 +470,14 @@ class Networks:
                 self._context.logger.warning("network", network=record.name, error=error.detail)
 
 
-def ownership_file(owned: str) -> Placed:
-    """Which networks are whose, where a container looks for it."""
-    return Placed(File(path=TOLD, content=owned))
+def ownership_files(owned: str) -> list[Placed]:
+    """Which networks are whose, where a container looks for it; and its sum, for whoever looks
+    while the engine writes it."""
+    sum_of = hashlib.sha256(owned.rstrip("\n").encode()).hexdigest()
+    return [
+        Placed(File(path=TOLD, content=owned)),
+        Placed(File(path=f"{TOLD}.sum", content=f"{sum_of}\n")),
+    ]
 
 
 def find_missing(found: Found | None, wanted: Mapping[str, str]) -> str:

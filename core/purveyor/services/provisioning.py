@@ -24,7 +24,7 @@ from purveyor.services import certificates
 from purveyor.services import store as services
 from purveyor.services.handle import ServiceHandle, handle_of
 from purveyor.services.models import AUTHORITIES, ServiceRecord, VolumeRecord
-from purveyor.services.networks import Networks, find_missing, ownership_file
+from purveyor.services.networks import Networks, find_missing, ownership_files
 from purveyor_hooks import (
     BadInput,
     Certificate,
@@ -198,7 +198,7 @@ class Provisioner:
             if found:
                 await engine.containers.remove(found.id)
             if (told := await self._networks.ownership(record.id)) is not None:
-                files.append(ownership_file(told))
+                files += ownership_files(told)
             container_id = await engine.containers.create(
                 record.container_name,
                 await self._runnable(record, spec),
