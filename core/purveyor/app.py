@@ -36,6 +36,7 @@ from purveyor.backups.operations.schedules import (
     DeleteSchedule,
     DisableSchedule,
     EnableSchedule,
+    UpdateSchedule,
 )
 from purveyor.backups.operations.sources import CreateSource, DeleteSource, UpdateSource
 from purveyor.backups.operations.verify import VerifyBackup
@@ -686,6 +687,7 @@ IMMEDIATE_OPERATIONS: tuple[Callable[[Context], ImmediateOperation], ...] = (
     RemoveUser,
     RevokeToken,
     RotateAuthority,
+    UpdateSchedule,
     UpdateSource,
 )
 

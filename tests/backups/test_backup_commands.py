@@ -93,6 +93,11 @@ def test_a_backup_goes_by_its_number_and_at_a_persons_word(scene: Scene) -> None
         (("schedule", "add", "nightly", "0 3 * * *", "--timezone", "Mars/Base"), "Mars/Base"),
         (("schedule", "add", "nightly", "0 3 * * *", "--service", "nosuch"), "nosuch"),
         (("schedule", "delete", "nosuch"), "nosuch"),
+        (("schedule", "update", "nosuch", "--jitter", "5"), "nosuch"),
+        (("schedule", "update", "nightly"), "Nothing to change"),
+        (("schedule", "update", "x", "--service", "main", "--all-services"), "--all-services"),
+        (("schedule", "update", "x", "--to", "offsite", "--to-host"), "--to-host"),
+        (("schedule", "update", "x", "--no-verify", "--verify-deep"), "--verify-deep"),
         (("source", "delete", "nosuch"), "nosuch"),
         (("source", "add", "offsite", "-p", "colour=red"), "colour"),
     ],
@@ -122,6 +127,53 @@ def test_a_schedule_is_added_shown_switched_off_and_on_and_taken_away(scene: Sce
     assert read(scene, "backup", "schedule", "list")[0]["enabled"] is True
     told(scene, "backup", "schedule", "delete", "nightly")
     assert read(scene, "backup", "schedule", "list") == []
+
+
+def test_a_schedule_is_changed_and_stays_the_same_one(scene: Scene) -> None:
+    words = ("backup", "schedule")
+    told(scene, *words, "add", "nightly", "0 3 * * *", "--service", "main", "--keep-count", "5")
+    told(scene, *words, "add", "weekly", "0 3 * * 0")
+    other = read(scene, *words, "list")[1]
+
+    def changed(*given: str) -> dict[str, Any]:
+        """What is another afterwards, as it is then."""
+        was = read(scene, *words, "list")[0]
+        plan = say(scene, *words, "update", str(was["name"]), *given, "--plan")
+        assert plan.code == 0
+        assert read(scene, *words, "list") == [was, other]
+        told(scene, *words, "update", str(was["name"]), *given)
+        now, beside = read(scene, *words, "list")
+        assert beside == other
+        return {key: now[key] for key in now if now[key] != was[key]}
+
+    assert changed("--keep-days", "9", "--verify-deep") == {
+        "retention_period": 9,
+        "verify": True,
+        "verify_deep": True,
+    }
+    assert changed("--no-verify") == {"verify": False, "verify_deep": False}
+    assert changed("--all-services", "--keep-count", "0") == {
+        "service_ids": [],
+        "retention_count": 0,
+    }
+    assert changed("--service", "idle")["service_ids"] == [2]
+    when = changed("--when", "30 4 * * *", "--timezone", "Europe/Berlin", "--name", "early")
+    assert {*when} == {"name", "schedule_expression", "timezone", "next_run"}
+    assert "T03:30" in when["next_run"] or "T02:30" in when["next_run"]
+    for given, why in (
+        (("--when", "often"), "not a valid cron expression"),
+        (("--timezone", "Mars/Base"), "Mars/Base"),
+        (("--name", "weekly"), "already"),
+        (("--name", "7"), "not a number"),
+        (("--to", "nosuch"), "nosuch"),
+        (("--service", "nosuch"), "nosuch"),
+        (("--jitter", "9999999"), "jitter"),
+    ):
+        kept = read(scene, *words, "list")
+        said = say(scene, *words, "update", "early", *given)
+        assert said.code not in (0, 1)
+        assert why in said.err
+        assert read(scene, *words, "list") == kept
 
 
 def test_archives_are_listed_and_one_is_stopped_and_begun_again(scene: Scene) -> None:

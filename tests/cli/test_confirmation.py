@@ -61,6 +61,7 @@ NAMED = {"purge", "volume delete"}  # the name itself is the flag
 HARMLESS = {
     "backup schedule delete": "its backups stay",
     "backup schedule disable": "its backups stay",
+    "backup schedule update": "its backups stay; how many are kept is what was asked for",
     "backup source delete": "what is in it stays",
     "webhook delete": "a setting",
     "backup key restore": "refuses where there is another key",

@@ -128,7 +128,28 @@ def test_a_schedule_that_cannot_be_leaves_the_one_that_there_is(scene: Scene, fi
     assert schedules(scene) == before
     file.write_text(FILE.replace("0 3 * * *", "0 4 * * *"))
     told(scene, "apply", str(file))
-    assert [item["schedule_expression"] for item in schedules(scene)] == ["0 4 * * *"]
+    # the same one, whose backups are counted as its own: what the file does not name is as it was
+    fresh = {key: schedules(scene)[0].pop(key) for key in ("schedule_expression", "next_run")}
+    assert fresh["schedule_expression"] == "0 4 * * *"
+    assert schedules(scene) == [before[0] | fresh]
+
+
+def test_a_schedule_is_changed_at_once_and_keeps_what_the_file_cannot_say(
+    scene: Scene, file: Path
+) -> None:
+    told(scene, "apply", str(file), "--yes")
+    told(scene, "backup", "schedule", "update", "nightly", "--jitter", "60")
+    before = schedules(scene)[0]
+    file.write_text(
+        FILE.replace("0 3 * * *", "0 5 * * *").replace("keep-days = 14", "keep-days = 9")
+    )
+    assert "~ schedule nightly: " in told(scene, "apply", str(file))
+    after = schedules(scene)[0]
+    assert (after["id"], after["jitter"], after["schedule_expression"]) == (
+        before["id"],
+        60,
+        "0 5 * * *",
+    )
 
 
 def test_a_project_goes_from_one_service_to_another_of_its_type(scene: Scene, file: Path) -> None:

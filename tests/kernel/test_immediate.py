@@ -105,6 +105,7 @@ PLANNED = [
      {"name": "hourly", "schedule_expression": "0 * * * *"}, "create-schedule"),
     ("POST", "/api/backups/schedules/nightly/disable", None, "disable-schedule"),
     ("POST", "/api/backups/schedules/nightly/enable", None, "enable-schedule"),
+    ("PUT", "/api/backups/schedules/nightly", {"jitter": 5}, "update-schedule"),
     ("DELETE", "/api/backups/schedules/nightly", None, "delete-schedule"),
     ("POST", "/api/authorities/rotate", None, "rotate-authority"),
 ]  # fmt: skip

@@ -24,6 +24,7 @@ from purveyor.backups.exposed import (
     RUN_BACKUP,
     SCHEDULES,
     SOURCES,
+    UPDATE_SCHEDULE,
     VERIFY_BACKUP,
 )
 from purveyor.cli import output
@@ -582,6 +583,68 @@ def add_schedule(
     found = change(options, call)
     output.show_json(found) if options.as_json else click.echo(
         f"{name} is there; the next backup comes at {found['next_run'][:16]}."
+    )
+
+
+@schedule_group.command("update")
+@click.argument("name")
+@click.option("--name", "new_name", metavar="NAME", help="Another name.")
+@click.option("--when", metavar="EXPRESSION", help='Another cron expression: "0 3 * * *".')
+@click.option("--service", "services", multiple=True, metavar="SERVICE", help="Only these.")
+@click.option("--all-services", is_flag=True, help="All services.")
+@click.option("--to", "source", metavar="SOURCE", help="Another S3 source.")
+@click.option("--to-host", is_flag=True, help="The folder of this host.")
+@click.option("--keep-days", type=click.IntRange(1), help="For backups that are made from now on.")
+@click.option("--keep-count", type=click.IntRange(0), help="0 is any number.")
+@click.option("--verify/--no-verify", default=None, help="Verify each one.")
+@click.option("--verify-deep/--no-verify-deep", default=None, help="With its contents compared.")
+@click.option("--timezone", metavar="ZONE", help="The time zone of the cron expression.")
+@click.option("--jitter", type=click.IntRange(0), metavar="SECONDS")
+@plan_option
+@click.pass_obj
+def update_schedule(
+    options: Options,
+    name: str,
+    new_name: str | None,
+    when: str | None,
+    services: tuple[str, ...],
+    all_services: bool,
+    source: str | None,
+    to_host: bool,
+    keep_days: int | None,
+    keep_count: int | None,
+    verify: bool | None,
+    verify_deep: bool | None,
+    timezone: str | None,
+    jitter: int | None,
+    plan: bool,
+) -> None:
+    """Change a schedule. What is not named stays, and so do its backups."""
+    for one, other, both in (
+        ("--service", "--all-services", services and all_services),
+        ("--to", "--to-host", source is not None and to_host),
+        ("--no-verify", "--verify-deep", verify is False and verify_deep),
+    ):
+        if both:
+            raise click.UsageError(f"Give {one} or {other}, not both.")
+    body = {
+        "name": new_name,
+        "schedule_expression": when,
+        "service_ids": [] if all_services else list(services) or None,
+        "s3_source_id": "" if to_host else source,
+        "retention_period": keep_days,
+        "retention_count": keep_count,
+        "verify": True if verify_deep else verify,
+        "verify_deep": False if verify is False else verify_deep,
+        "timezone": timezone,
+        "jitter": jitter,
+    }
+    body = {key: value for key, value in body.items() if value is not None}
+    if not body:
+        raise click.UsageError("Nothing to change was given.")
+    found = change(options, UPDATE_SCHEDULE.call(body, plan=plan, schedule=name))
+    output.show_json(found) if options.as_json else click.echo(
+        f"{found['name']} is changed; the next backup comes at {found['next_run'][:16]}."
     )
 
 

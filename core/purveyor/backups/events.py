@@ -14,6 +14,7 @@ EVENTS: tuple[Described, ...] = (
     ("s3-source.deleted", "A bucket for backups was forgotten.",
     events.Named(id=1, name="offsite")),
     ("schedule.created", "A schedule was made.", events.Named(id=1, name="nightly")),
+    ("schedule.updated", "A schedule was changed.", events.Changed(id=1, changes=["jitter"])),
     ("schedule.deleted", "A schedule was deleted.", events.Named(id=1, name="nightly")),
     ("schedule.enabled", "A schedule goes on.", events.Named(id=1, name="nightly")),
     ("schedule.disabled", "A schedule was disabled.", events.Named(id=1, name="nightly")),

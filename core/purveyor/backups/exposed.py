@@ -119,6 +119,13 @@ CREATE_SCHEDULE = _of_backups(
     status=201,
     answers=RECORD,
 )
+UPDATE_SCHEDULE = _of_backups(
+    "update-schedule",
+    f"PUT {SCHEDULE}",
+    "update_schedule",
+    body=f"{SCHEMAS}:ScheduleChange",
+    answers=RECORD,
+)
 DELETE_SCHEDULE = _of_backups(
     "delete-schedule",
     f"DELETE {SCHEDULE}",

@@ -105,6 +105,28 @@ class ScheduleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     jitter: int = 0
 
 
+class ScheduleChange(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """What is to be another; the rest stays. An `s3_source_id` of "" is the folder of this host, no
+    `service_ids` are all services."""
+
+    name: str | None = None
+    schedule_expression: str | None = None
+    backup_type: str | None = None
+    retention_period: int | None = None
+    retention_count: int | None = None
+    enabled: bool | None = None
+    description: str | None = None
+    tags: list[str] | None = None
+    s3_source_id: int | str | None = None
+    service_ids: list[int | str] | None = None
+    verify: bool | None = None
+    verify_deep: bool | None = None
+    timezone: str | None = None
+    jitter: int | None = None
+
+
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     s3_source_id: int | str | None = None
     backup_type: str = "manual"

@@ -172,14 +172,18 @@ def _schedule(tx: Tx, row: Row) -> ScheduleRecord:
 
 
 def insert_schedule(tx: Tx, **values: Any) -> int:
-    if tx.value("SELECT 1 FROM schedules WHERE name = ?", [values["name"]]):
-        raise Conflict(
-            f"There is a schedule named {values['name']!r} already.", errors={"name": "taken"}
-        )
+    _require_free(tx, values["name"], 0)
     return tx.insert("schedules", **_stored(values), created_at=tx.now)
 
 
+def _require_free(tx: Tx, name: str, number: int) -> None:
+    if tx.value("SELECT 1 FROM schedules WHERE name = ? AND id <> ?", [name, number]):
+        raise Conflict(f"There is a schedule named {name!r} already.", errors={"name": "taken"})
+
+
 def update_schedule(tx: Tx, number: int, **values: Any) -> None:
+    if "name" in values:
+        _require_free(tx, values["name"], number)
     tx.update("schedules", "id = ?", [number], **_stored(values))
 
 

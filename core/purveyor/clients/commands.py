@@ -21,11 +21,8 @@ file_argument = click.argument(
 
 def _show(changes: list[Change], left: list[Change]) -> None:
     for change in changes:
-        if change.text:
-            click.echo(
-                f"{click.style(change.sign, fg=COLOURS[change.sign], bold=True)} {change.text}"
-            )
-    if not [change for change in changes if change.text]:
+        click.echo(f"{click.style(change.sign, fg=COLOURS[change.sign], bold=True)} {change.text}")
+    if not changes:
         click.echo("Everything is as the file says.")
     for change in left:
         click.secho(
@@ -36,11 +33,7 @@ def _show(changes: list[Change], left: list[Change]) -> None:
 
 def _as_json(options: Options, changes: list[Change], left: list[Change]) -> None:
     def plain(items: list[Change]) -> list[dict[str, str]]:
-        return [
-            {"change": item.sign, "name": item.name, "text": item.text}
-            for item in items
-            if item.text
-        ]
+        return [{"change": item.sign, "name": item.name, "text": item.text} for item in items]
 
     output.show_json({"changes": plain(changes), "left": plain(left)})
 
@@ -87,7 +80,7 @@ def apply_command(options: Options, file: Path, prune: tuple[str, ...], yes: boo
         ]:
             interrupts(f"This interrupts what is used now: {'; '.join(hit)}.", yes=yes)
         for change in changes:
-            if change.text and not options.as_json:
+            if not options.as_json:
                 click.echo(
                     f"{click.style(change.sign, fg=COLOURS[change.sign], bold=True)} {change.text}"
                 )

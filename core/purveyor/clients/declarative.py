@@ -14,6 +14,7 @@ from purveyor.backups.exposed import (
     DISABLE_SCHEDULE,
     ENABLE_SCHEDULE,
     SCHEDULES,
+    UPDATE_SCHEDULE,
 )
 from purveyor.cli.client import Client
 from purveyor.exposed import Call
@@ -297,19 +298,12 @@ def _schedule(name: str, item: DeclaredSchedule, now: Present) -> list[Change]:
         "enabled": item.enabled,
     }
     held = now.schedules.get(name)
-    other = name  # for the plan: one that is changed has its name until it is made anew
-    while other in now.schedules:
-        other += "-"
+    # a plan knows the services alone that are there
     known = [service for service in item.services if service in now.services]
-    made = Change(
-        "+",
-        f"schedule.{name}",
-        f"schedule {name}: {item.when}",
-        CREATE_SCHEDULE.call(body),
-        CREATE_SCHEDULE.call({**body, "name": other, "service_ids": known}, plan=True),
-    )
     if held is None:
-        return [made]
+        plan = CREATE_SCHEDULE.call({**body, "service_ids": known}, plan=True)
+        text = f"schedule {name}: {item.when}"
+        return [Change("+", f"schedule.{name}", text, CREATE_SCHEDULE.call(body), plan)]
     ids = {view["id"]: slug for slug, view in now.services.items()}
     as_is = {
         **{key: held[key] for key in body if key != "service_ids"},
@@ -324,10 +318,16 @@ def _schedule(name: str, item: DeclaredSchedule, now: Present) -> list[Change]:
         text = f"schedule {name}: {word}"
         return [Change("~", f"schedule.{name}", text, switch.call(schedule=name))]
     text = f"schedule {name}: {', '.join(different)}"
-    # its backups do not depend on it
+    wanted = {key: body[key] for key in different}
+    planned = wanted | ({"service_ids": known} if "service_ids" in wanted else {})
     return [
-        Change("~", f"schedule.{name}", text, DELETE_SCHEDULE.call(schedule=name)),
-        made._replace(sign="", text=""),
+        Change(
+            "~",
+            f"schedule.{name}",
+            text,
+            UPDATE_SCHEDULE.call(wanted, schedule=name),
+            UPDATE_SCHEDULE.call(planned, plan=True, schedule=name),
+        )
     ]
 
 

@@ -1,4 +1,4 @@
-"""Make, switch and delete schedules."""
+"""Make, change, switch and delete schedules."""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ import msgspec
 
 from purveyor.backups import scheduler
 from purveyor.backups import store as backups
-from purveyor.backups.schemas import ScheduleRequest
+from purveyor.backups.schemas import ScheduleChange, ScheduleRequest
 from purveyor.kernel.actors import Who
 from purveyor.kernel.db import Tx
 from purveyor.kernel.operations import ImmediateOperation, Result, Target
@@ -16,6 +16,12 @@ from purveyor.services import store as services
 class ScheduleArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`schedule` is an id or name."""
 
+    schedule: str
+
+
+class UpdateScheduleArguments(
+    ScheduleChange, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     schedule: str
 
 
@@ -38,10 +44,37 @@ class CreateSchedule(ImmediateOperation):
 class _OnSchedule(ImmediateOperation):
     """What is done with one that is there."""
 
-    arguments = ScheduleArguments
+    arguments: ClassVar[type[msgspec.Struct]] = ScheduleArguments
 
-    def target(self, tx: Tx, given: ScheduleArguments) -> Target:
+    def target(self, tx: Tx, given: ScheduleArguments | UpdateScheduleArguments) -> Target:
         return Target(also=(("schedule", backups.schedule(tx, given.schedule).id),))
+
+
+class UpdateSchedule(_OnSchedule):
+    """What it has made stays its own: `retention_count` counts it, and each is kept for as many days
+    as was said when it was made."""
+
+    name: ClassVar[str] = "update-schedule"
+    arguments = UpdateScheduleArguments
+
+    def change(self, tx: Tx, given: UpdateScheduleArguments, actor: Who) -> Result:
+        record = backups.schedule(tx, given.schedule)
+        values = {
+            name: value
+            for name, value in msgspec.structs.asdict(given).items()
+            if value is not None and name != "schedule"
+        }
+        if given.service_ids is not None:
+            values["service_ids"] = [services.get(tx, item).id for item in given.service_ids]
+        if given.s3_source_id is not None:
+            where = given.s3_source_id
+            values["s3_source_id"] = None if where == "" else backups.source(tx, where).id
+        new = msgspec.structs.replace(record, **values)
+        scheduler.check(new.name, new.retention_period, new.retention_count, new.jitter)
+        due = scheduler.next_run(new, tx.now)  # also of one that cannot be read
+        backups.update_schedule(tx, record.id, **values, next_run=due)
+        tx.emit("schedule.updated", data={"id": record.id, "changes": sorted(values)})
+        return Result(answer=backups.schedule(tx, record.id), subject=new.name)
 
 
 class DeleteSchedule(_OnSchedule):
