@@ -527,6 +527,12 @@ VERIFY_DEEP = """
 ALTER TABLE schedules ADD COLUMN verify_deep INTEGER NOT NULL DEFAULT 0;
 """
 
+# The newest backup of all when a run that has not ended began: what the schedule has made since is
+# of that run. A daemon that was killed goes on with it.
+SCHEDULES_UNDER_WAY = """
+ALTER TABLE schedules ADD COLUMN under_way INTEGER;
+"""
+
 # Which account of which provider a user is: what a provider calls people may be given to another of
 # them.
 OIDC_ACCOUNTS = """
@@ -713,3 +719,8 @@ def plugin_documents(db: Database) -> None:
 @migrations()
 def operation_internal(db: Database) -> None:
     _run(db, OPERATION_INTERNAL)
+
+
+@migrations()
+def schedules_under_way(db: Database) -> None:
+    _run(db, SCHEDULES_UNDER_WAY)

@@ -14,7 +14,7 @@ from purveyor.backups.scheduler import Scheduler, following, next_run
 from purveyor.kernel.db import Tx
 from purveyor.kernel.events import store as events
 from purveyor.services import store as services
-from purveyor_hooks import BadInput, Conflict
+from purveyor_hooks import BadInput, Conflict, StorageFull
 
 pytestmark = pytest.mark.anyio
 NIGHT = datetime(2030, 1, 1, 3, tzinfo=UTC)
@@ -211,6 +211,113 @@ async def test_only_so_many_good_ones_are_kept(scene: Scene) -> None:
                 (await app.context.store.read(lambda tx: backups.get(tx, 1))).backup_id,
             ]
         )
+
+
+class Cut(Exception):
+    """The daemon ends here."""
+
+
+class CutOff(Scheduler):
+    """It comes as far as so many operations."""
+
+    left = 1
+
+    async def _run(self, verb: str, given: Any) -> int | None:
+        if self.left == 0:
+            raise Cut
+        self.left -= 1
+        return await super()._run(verb, given)
+
+
+@pytest.mark.parametrize("after", [0, 1, 2, 3])
+async def test_a_run_that_was_cut_off_is_gone_on_with_and_makes_nothing_twice(
+    scene: Scene, after: int
+) -> None:
+    async with scene.open() as app:
+        number = await schedule(app, service_ids=[1, 2], verify=True)
+        cut = CutOff(app.context, app.runner, app.operation_types, lambda: NIGHT)
+        cut.left = after
+        with pytest.raises(Cut):
+            await cut.turn()
+    async with scene.open() as app:  # another daemon
+        assert (await shown(app, number)).last_result is None
+        await turn(app, NIGHT + timedelta(minutes=1))
+        found = await made(app, number)
+        assert {item.service_name: item.state for item in found} == {"main": "ok", "idle": "ok"}
+        assert len(found) == 2
+        assert all(item.proven_at for item in found)
+        assert (await shown(app, number)).last_result == LastResult(made=2)
+        await turn(app, NIGHT + timedelta(minutes=2))
+        assert len(await made(app, number)) == 2
+        await turn(app, NIGHT + timedelta(days=1))
+        assert len(await made(app, number)) == 4
+
+
+async def test_a_backup_that_is_under_way_still_is_waited_for_and_holds_no_other_schedule_up(
+    scene: Scene,
+) -> None:
+    async with scene.open() as app:
+        number = await schedule(app, service_ids=[1, 2])
+        later = await schedule(app, name="later", service_ids=[2])
+        cut = CutOff(app.context, app.runner, app.operation_types, lambda: NIGHT)
+        with pytest.raises(Cut):
+            await cut.turn()
+        (first,) = await made(app, number)
+
+        def become(state: str) -> Any:
+            return lambda tx: backups.update(tx, first.id, state=state)
+
+        await app.context.store.write(become("running"))
+        for _ in range(2):
+            await turn(app, NIGHT + timedelta(minutes=1))
+            assert {item.service_name for item in await made(app, number)} == {"main", "idle"}
+            assert (await shown(app, number)).last_result is None
+            assert len(await made(app, later)) == 1
+        await app.context.store.write(become("ok"))
+        await turn(app, NIGHT + timedelta(minutes=2))
+        assert (await shown(app, number)).last_result == LastResult(made=2)
+        assert len(await made(app, number)) == 2
+
+
+@pytest.mark.parametrize("word", ["disable", "delete"])
+async def test_a_run_that_was_cut_off_ends_with_its_schedule(scene: Scene, word: str) -> None:
+    async with scene.open() as app:
+        number = await schedule(app, service_ids=[1, 2])
+        cut = CutOff(app.context, app.runner, app.operation_types, lambda: NIGHT)
+        with pytest.raises(Cut):
+            await cut.turn()
+        kind = app.immediate[f"{word}-schedule"]
+        await app.runner.change(kind, kind.arguments(schedule="nightly"), "test")
+        await turn(app, NIGHT + timedelta(minutes=1))
+        if word == "disable":
+            kind = app.immediate["enable-schedule"]
+            await app.runner.change(kind, kind.arguments(schedule="nightly"), "test")
+            await app.context.store.write(
+                lambda tx: backups.update_schedule(tx, number, next_run=NIGHT + timedelta(days=1))
+            )
+            await turn(app, NIGHT + timedelta(minutes=2))
+        all_of_them = await app.context.store.read(backups.list_backups)
+        found = [item.service_name for item in all_of_them if item.backup_type == "scheduled"]
+        assert found == ["main"]
+
+
+async def test_a_run_that_could_not_begin_its_backup_is_tried_again(scene: Scene) -> None:
+    async with scene.open() as app:
+        number = await schedule(app)
+        write = app.context.store.write
+
+        async def full(work: Any) -> Any:
+            if not await app.context.store.read(lambda tx: backups.has_begun(tx, number)):
+                return await write(work)
+            raise StorageFull("The disk is full.")
+
+        setattr(app.context.store, "write", full)
+        with pytest.raises(StorageFull):
+            await turn(app, NIGHT)
+        setattr(app.context.store, "write", write)
+        assert await made(app, number) == []
+        await turn(app, NIGHT + timedelta(minutes=1))
+        assert [item.state for item in await made(app, number)] == ["ok"]
 
 
 @pytest.mark.parametrize("change", ["deleted", "disabled"])

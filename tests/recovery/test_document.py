@@ -85,7 +85,7 @@ HISTORY = {
 }
 OBSERVATION = {
     "archives": "state reason until queue_bytes",
-    "schedules": "last_run last_result",
+    "schedules": "last_run last_result under_way",
     "services": "updated_at",
     "tokens": "last_used_at",
 }

@@ -26,7 +26,7 @@ from purveyor.kernel.operations.runner import Runner
 from purveyor.services import hold
 from purveyor.services import store as services
 from purveyor.services.models import ServiceRecord
-from purveyor_hooks import BadInput, PurveyorError
+from purveyor_hooks import BadInput, PurveyorError, StateUnavailable
 
 PAUSE = 15.0  # seconds after which a turn that failed is tried again
 # What makes something due. A deletion that failed is none: it would be tried without a rest.
@@ -140,25 +140,41 @@ class Scheduler:
             now = self.alarm.now()
             if schedule is None:
                 continue
+            number = schedule.id
             if schedule.enabled and _beyond(schedule, now):
-                after, number = next_run(schedule, now), schedule.id
+                after = next_run(schedule, now)
                 await self._context.store.write(
                     lambda tx: backups.update_schedule(tx, number, next_run=after)  # noqa: B023
                 )
             elif schedule.enabled and schedule.next_run is not None and schedule.next_run <= now:
-                after, number = next_run(schedule, now), schedule.id
+                after = next_run(schedule, now)
                 await self._context.store.write(
-                    lambda tx: backups.update_schedule(tx, number, next_run=after, last_run=tx.now)  # noqa: B023
+                    lambda tx: backups.begin_run(tx, number, after)  # noqa: B023
                 )
-                result = await self._make(schedule)
-                await self._context.store.write(lambda tx: _ended(tx, number, result))  # noqa: B023
+            # this one, or one that a kill or a full disk has cut off
+            if await self._context.store.read(lambda tx: backups.has_begun(tx, number)):  # noqa: B023
+                await self._go_on(schedule)
         await self._expire()
+
+    async def _go_on(self, schedule: ScheduleRecord) -> None:
+        """Make what the run under way has not made yet, and end it; it stays under way for as long
+        as a backup does that an earlier process has begun."""
+        result = await self._make(schedule)
+
+        def work(tx: Tx) -> None:
+            # it may have been deleted meanwhile
+            if backups.find_schedule(tx, schedule.id) is not None:
+                backups.end_run(tx, schedule.id, result if schedule.enabled else None)
+
+        if result is not None:
+            await self._context.store.write(work)
 
     async def _still(self, number: int) -> ScheduleRecord | None:
         return await self._context.store.read(lambda tx: backups.find_schedule(tx, number))
 
-    async def _make(self, schedule: ScheduleRecord) -> LastResult:
-        """Back up its services, one after the other, until it is disabled or deleted."""
+    async def _make(self, schedule: ScheduleRecord) -> LastResult | None:
+        """Back up its services, one after the other, until it is disabled or deleted. None while a
+        backup of it is not over."""
         ended: Counter[str] = Counter()
         for listed in await self._context.store.read(services.list_all):
             now = await self._still(schedule.id)
@@ -176,29 +192,37 @@ class Scheduler:
             )
             if not wanted:
                 continue
-            if service.desired != "running" or service.state != "active":
+            made = await self._context.store.read(
+                lambda tx: backups.made_by_run(tx, schedule.id, service.id)  # noqa: B023
+            )
+            if made is None and (service.desired != "running" or service.state != "active"):
                 why = "it is stopped" if service.state == "active" else f"it is {service.state}"
                 await self._context.store.write(
                     lambda tx: _skip(tx, self._context, schedule, service, why)  # noqa: B023
                 )
                 ended["skipped"] += 1
                 continue
-            given = BackupArguments(
-                service=str(service.id),
-                s3_source_id=schedule.s3_source_id,
-                backup_type=schedule.backup_type,
-                keep_days=schedule.retention_period,
-                schedule=schedule.id,
-            )
-            made = await self._run("backup", given)
-            ended[await self._state(made)] += 1
-            if made is not None and (schedule.verify or schedule.verify_deep):
+            if made is None:
+                given = BackupArguments(
+                    service=str(service.id),
+                    s3_source_id=schedule.s3_source_id,
+                    backup_type=schedule.backup_type,
+                    keep_days=schedule.retention_period,
+                    schedule=schedule.id,
+                )
+                made = await self._find(await self._run("backup", given))
+            ended[_outcome(made)] += 1
+            if made is None or made.state not in ("ok", "suspect"):
+                continue
+            if made.proven_at is None and (schedule.verify or schedule.verify_deep):
                 await self._run(
-                    "verify-backup", VerifyArguments(backup=str(made), deep=schedule.verify_deep)
+                    "verify-backup", VerifyArguments(backup=str(made.id), deep=schedule.verify_deep)
                 )
             if schedule.retention_count:
                 await self._thin(schedule.id, service.id)
 
+        if ended["running"]:
+            return None
         return LastResult(
             made=ended["ok"],
             suspect=ended["suspect"],
@@ -206,19 +230,19 @@ class Scheduler:
             skipped=ended["skipped"],
         )
 
-    async def _state(self, number: int | None) -> str:
-        found = (
-            await self._context.store.read(lambda tx: backups.find(tx, number))
-            if number is not None
-            else None
-        )
-        return found.state if found else "failed"
+    async def _find(self, number: int | None) -> BackupRecord | None:
+        if number is None:
+            return None
+        return await self._context.store.read(lambda tx: backups.find(tx, number))
 
     async def _run(self, verb: str, given: BackupArguments | ProveArguments) -> int | None:
-        """Run an operation; its failure is told by its own events, and stops nothing else."""
+        """Run an operation; its failure is told by its own events, and stops nothing else. Raises
+        `StateUnavailable` when it could not even be begun."""
         try:
             handle = await self._runner.submit(self._operation_types[verb], given, ACTOR)
             await handle.wait()
+        except StateUnavailable:
+            raise
         except PurveyorError as error:
             self._context.logger.warning("schedule.failed", verb=verb, error=error.detail)
             return None
@@ -298,7 +322,8 @@ def _skip(
     )
 
 
-def _ended(tx: Tx, number: int, result: LastResult) -> None:
-    # it may have been deleted meanwhile
-    if tx.value("SELECT 1 FROM schedules WHERE id = ?", [number]):
-        backups.update_schedule(tx, number, last_result=result)
+def _outcome(made: BackupRecord | None) -> str:
+    """As what a run counts a backup; None is one that was refused."""
+    if made is None:
+        return "failed"
+    return "skipped" if made.skipped else made.state

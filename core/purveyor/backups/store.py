@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from purveyor.backups.kinds import BASE
-from purveyor.backups.models import BackupRecord, ScheduleRecord, SourceRecord
+from purveyor.backups.models import BackupRecord, LastResult, ScheduleRecord, SourceRecord
 from purveyor.kernel.db.database import Page, Row, Tx, convert, matching
 from purveyor.kernel.naming import number_of
 from purveyor_hooks import Conflict, NotFound
@@ -206,6 +206,33 @@ def find_schedule(tx: Tx, number: int) -> ScheduleRecord | None:
 
 def schedules(tx: Tx) -> list[ScheduleRecord]:
     return [_schedule(tx, row) for row in tx.rows("SELECT * FROM schedules ORDER BY id")]
+
+
+def begin_run(tx: Tx, number: int, next_run: datetime) -> None:
+    """Note that a schedule's run is under way, and when the one after it is due."""
+    newest = tx.value("SELECT coalesce(max(id), 0) FROM backups")
+    update_schedule(tx, number, under_way=newest, next_run=next_run, last_run=tx.now)
+
+
+def has_begun(tx: Tx, number: int) -> bool:
+    """Whether a run of a schedule has begun and not ended."""
+    return tx.value("SELECT under_way FROM schedules WHERE id = ?", [number]) is not None
+
+
+def made_by_run(tx: Tx, number: int, service_id: int) -> BackupRecord | None:
+    """The backup of a service that the run under way has made, or begun."""
+    row = tx.row(
+        "SELECT backups.* FROM backups JOIN schedules ON schedules.id = backups.schedule_id "
+        "WHERE schedules.id = ? AND service_id = ? AND backups.id > under_way ORDER BY backups.id DESC",
+        [number, service_id],
+    )
+    return _backup(tx, row) if row is not None else None
+
+
+def end_run(tx: Tx, number: int, result: LastResult | None) -> None:
+    """A run is over; without a result it was given up."""
+    said = {} if result is None else {"last_result": result}
+    update_schedule(tx, number, under_way=None, **said)
 
 
 def delete_schedule(tx: Tx, number: int) -> None:

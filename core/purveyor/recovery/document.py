@@ -33,7 +33,7 @@ COUNTED = {"operations": "{row}." + UNDER_WAY}  # of these, rows alone that a do
 # Columns that say what was seen. They travel along with the next change, and are none themselves.
 OBSERVED = {
     "archives": {"until", "queue_bytes", "reason", "state"},
-    "schedules": {"last_run", "last_result"},
+    "schedules": {"last_run", "last_result", "under_way"},
     "services": {"updated_at"},
     "tokens": {"last_used_at"},
 }
