@@ -20,7 +20,8 @@ from purveyor.cli.program import Program
 # less
 MOMENT = 2.0
 PATIENCE = 60.0  # seconds that it waits for a command that runs the core itself
-M_ARENA_MAX = -8  # of malloc.h
+M_ARENA_MAX, M_MMAP_THRESHOLD = -8, -3  # of malloc.h
+LARGE = 256 * 1024
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
 
 
@@ -57,19 +58,22 @@ def _without(package: str) -> Iterator[None]:
         del modules[package]
 
 
-def _one_heap() -> None:
+def _tune_malloc() -> None:
     """Have all threads allocate from one heap: with one for each, as glibc does it, what a thread
-    has freed serves no other, and a daemon grows for hours."""
+    has freed serves no other, and a daemon grows for hours. What is large comes from the kernel and
+    goes back to it at once: by itself glibc puts it into the heap as soon as some of it was freed,
+    and after a backup 30 MB stay."""
     import ctypes
 
     tune = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
     if tune is not None:
         tune(M_ARENA_MAX, 1)
+        tune(M_MMAP_THRESHOLD, LARGE)
 
 
 async def serve(program: Program, state: Path, listen: str | None, level: int) -> None:
     """Serve until SIGTERM or SIGINT."""
-    _one_heap()  # before the first thread
+    _tune_malloc()  # before the first thread
     # for pictures in a terminal, which a daemon never draws: 4 MB of 90
     with _without("rich"), _without("pygments"):
         import httpx  # noqa: F401
