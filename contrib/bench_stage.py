@@ -36,6 +36,9 @@ class NotToBeHad(Exception):
     """What a row needs is missing on this machine."""
 
 
+QUIET = 0.2  # of all cores
+
+
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     """How much each measurement does."""
 
@@ -213,16 +216,29 @@ class _Cpu(NamedTuple):
         return cls(sum(ticks), ticks[3] + ticks[4], ticks[7])
 
 
+def busy_share(seconds: float) -> float:
+    """The share of all cores that was busy for so long."""
+    before = _Cpu.now()
+    time.sleep(seconds)
+    now = _Cpu.now()
+    return 1 - (now.idle - before.idle) / max(now.whole - before.whole, 1)
+
+
+def rest() -> None:
+    """Wait until what was measured before has left the machine, a minute at most."""
+    deadline = time.monotonic() + 60
+    while busy_share(1) > QUIET and time.monotonic() < deadline:
+        pass
+
+
 class Machine:
     """How busy the machine was before anything was measured, and since then."""
 
     def __init__(self) -> None:
-        before = _Cpu.now()
-        time.sleep(1)
+        self._busy = busy_share(1)
         self._begun = _Cpu.now()
         self._started = time.monotonic()
         self._load = os.getloadavg()
-        self._busy = 1 - (self._begun.idle - before.idle) / max(self._begun.whole - before.whole, 1)
 
     def told(self) -> dict[str, Any]:
         now = _Cpu.now()
