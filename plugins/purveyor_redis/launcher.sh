@@ -61,9 +61,13 @@ value() { IFS=.; set -- $1; unset IFS; at=$((($1 << 24) + ($2 << 16) + ($3 << 8)
 turned() { at=$((0x$1)); at=$(((at & 255) << 24 | (at >> 8 & 255) << 16 | (at >> 16 & 255) << 8 | at >> 24)); } # the kernel writes it so
 located() { cat /proc/net/fib_trie /proc/net/route "$NETWORKS" "$NETWORKS.sum" 2>/dev/null; } # all that decides on what servers listen
 take() { # into $told: the file of networks, as it was last there in whole; false while it is not
-    told=$(cat "$NETWORKS" 2>/dev/null) sum=; read -r sum 2>/dev/null <"$NETWORKS.sum"
-    if [ -z "$sum" ] || [ "$(printf %s "$told" | hash)" = "$sum" ]; then return 0; fi
-    told=$(cat "$RUN/networks" 2>/dev/null); return 1
+    if [ -e "$NETWORKS" ] || [ -e "$NETWORKS.sum" ]; then rm -f "$RUN/foreign"; fi
+    # the sum first: the engine writes it last, so that where it is missing the other is there in whole
+    sum=none; [ ! -e "$NETWORKS.sum" ] || { sum=; read -r sum 2>/dev/null <"$NETWORKS.sum"; }
+    told=$(cat "$NETWORKS" 2>/dev/null) known=yes
+    if [ -e "$NETWORKS" ] && { [ "$sum" = none ] || [ "$(printf %s "$told" | hash)" = "$sum" ]; }; then return 0; fi
+    if [ -e "$RUN/networks" ]; then told=$(cat "$RUN/networks"); else told= known=; fi
+    return 1
 }
 survey() { # of the container's addresses: those at home, those that are nobody's, and whose the others are
     table= last= device=
@@ -77,8 +81,8 @@ survey() { # of the container's addresses: those at home, those that are nobody'
     home=
     while read -r name to _ _ _ _ _ mask _; do
         if [ "$name" = "$device" ] && [ "$mask" != 00000000 ]; then
-            turned "$mask"; whole=$at; turned "$to"
-            for item in $table; do if [ $((${item#*=} & whole)) = "$at" ]; then home="$home -${item%=*}"; fi; done
+            turned "$mask"; range=$at; turned "$to"
+            for item in $table; do if [ $((${item#*=} & range)) = "$at" ]; then home="$home -${item%=*}"; fi; done
         fi
     done </proc/net/route
     owned=' ' theirs=
@@ -99,14 +103,18 @@ EOF
 }
 places() { # into $where: what the server N listens on, once that was surveyed. A server takes sixteen addresses: the first ones
     where='* -::*'
-    if [ "$1" = own ]; then if [ -n "$home" ] && [ -z "$foreign" ]; then where="127.0.0.1$home"; fi; return; fi
+    if [ -e "$RUN/foreign" ]; then return; fi
+    # while nothing whole is known a server of an environment is at home alone, as the own one is
+    if [ "$1" = own ] || [ -z "$known" ]; then if [ -n "$home" ]; then where="127.0.0.1$home"; fi; return; fi
     if [ "$owned" = ' ' ]; then return; fi
     some=
     for item in $theirs; do case "$item $some " in "$1":*" -${item#*:} "*) ;; "$1":*) some="$some -${item#*:}" ;; esac; done # twice is once too often
     where= left=16; for item in $some $free; do if [ "$left" -gt 0 ]; then where="$where $item" left=$((left - 1)); fi; done; where=${where# }
 }
 settle() { # have servers that run listen where they should; what cannot be told now is told again
-    whole=yes; if take; then printf %s "$told" >"$RUN/networks.new"; mv "$RUN/networks.new" "$RUN/networks"; else whole=; fi
+    whole=yes
+    if take; then printf %s "$told" >"$RUN/networks.new" && mv "$RUN/networks.new" "$RUN/networks"
+    elif [ ! -e "$RUN/foreign" ]; then whole=; fi
     survey
     for file in "$RUN"/*.pid; do
         n=${file##*/} n=${n%.pid}; alive "$n" || continue
@@ -308,7 +316,7 @@ renew)
     chmod 755 /data # else nobody finds the settings in it
     trap sweep USR1; trap stop TERM INT
     for dir in "$PROJECTS"/[0-9]*/; do n=${dir%/}; if [ -e "$dir" ]; then prepare "${n##*/}"; fi; done
-    foreign=; [ -e "$NETWORKS" ] || foreign=yes
+    if [ ! -e "$NETWORKS" ] && [ ! -e "$NETWORKS.sum" ]; then : >"$RUN/foreign"; fi
     hire own "$@"; sweep; turn=0
     until [ -e "$RUN/stopping" ]; do
         if [ ! -e "/proc/${idle:-none}" ]; then

@@ -159,6 +159,14 @@ def test_what_is_there_in_part_only_is_not_taken(place: Place) -> None:
     docker("exec", place.container, "rm", FILE)
     sleep(2.5)
     place.look()
+    # the engine starts it with a part, and nothing else that is known: nobody reaches anything
+    for script in (f'printf "1 10." > {FILE}', f": > {FILE}; : > {FILE}.sum", f"rm {FILE}"):
+        docker("exec", place.container, "sh", "-c", script)
+        docker("restart", place.container)
+        sleep(2.5)
+        for app in place.apps.values():
+            for port in (6379, *place.ports.values()):
+                assert not reaches(app, place.container, port), (script, port)
     write(place, right + "\n")
     eventually(place.settled)
     place.look()

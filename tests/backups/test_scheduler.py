@@ -3,18 +3,21 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import anyio
 import pytest
 
 from fake.scene import Scene, do
 from purveyor.app import App
 from purveyor.backups import store as backups
 from purveyor.backups.models import BackupRecord, LastResult, ScheduleRecord
+from purveyor.backups.operations.verify import VerifyBackup
+from purveyor.backups.repository import BackupRepository
 from purveyor.backups.routes import view
 from purveyor.backups.scheduler import Scheduler, following, next_run
 from purveyor.kernel.db import Tx
 from purveyor.kernel.events import store as events
 from purveyor.services import store as services
-from purveyor_hooks import BadInput, Conflict, StorageFull
+from purveyor_hooks import BadInput, Conflict, Interrupted, StorageFull
 
 pytestmark = pytest.mark.anyio
 NIGHT = datetime(2030, 1, 1, 3, tzinfo=UTC)
@@ -251,6 +254,93 @@ async def test_a_run_that_was_cut_off_is_gone_on_with_and_makes_nothing_twice(
         assert len(await made(app, number)) == 2
         await turn(app, NIGHT + timedelta(days=1))
         assert len(await made(app, number)) == 4
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_backup_that_was_cut_off_is_made_once_more(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """The daemon ends while it is written: so often, and then no more."""
+    written = BackupRepository.write
+
+    async def hanging(*_: Any) -> None:
+        await anyio.sleep_forever()
+
+    async with scene.open() as app:
+        number = await schedule(app, service_ids=[1, 2])
+    for _ in range(times):
+        monkeypatch.setattr(BackupRepository, "write", hanging)
+        async with scene.open() as app, anyio.create_task_group() as group:
+            group.start_soon(_interrupted_soon, app)
+            with pytest.raises(Interrupted):
+                await turn(app, NIGHT)
+    monkeypatch.setattr(BackupRepository, "write", written)
+    async with scene.open() as app:
+        await turn(app, NIGHT + timedelta(minutes=1))
+        found = [(item.service_name, item.state) for item in await made(app, number)]
+        cut, again = ("main", "failed"), [("main", "ok")] if times == 1 else []
+        assert found[::-1] == [cut] * times + again + [("idle", "ok")]
+        result = LastResult(made=2) if times == 1 else LastResult(made=1, failed=1)
+        assert (await shown(app, number)).last_result == result
+
+
+async def _interrupted_soon(app: App) -> None:
+    while not any("begun" in item.metadata for item in await all_running(app)):  # noqa: ASYNC110
+        await anyio.sleep(0.01)
+    app.runner.interrupt()
+
+
+async def all_running(app: App) -> list[BackupRecord]:
+    found = await app.context.store.read(backups.list_backups)
+    return [item for item in found if item.state == "running"]
+
+
+async def test_a_service_that_cannot_be_skipped_keeps_no_other_and_no_schedule_from_its_turn(
+    scene: Scene,
+) -> None:
+    async with scene.open() as app:
+        asleep = (await app.context.store.read(lambda tx: services.get(tx, "asleep"))).id
+        first = await schedule(app, service_ids=[1, asleep], backup_type="base")
+        later = await schedule(app, name="later", service_ids=[2])
+        await turn(app, NIGHT)
+        assert [item.service_name for item in await made(app, later)] == ["idle"]
+        assert (await shown(app, first)).last_result is not None
+
+
+async def test_a_verification_that_lacks_room_is_tried_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    async def full(self: VerifyBackup, *_: Any) -> None:
+        tried.append(1)
+        raise StorageFull("The disk is full.")
+
+    monkeypatch.setattr(VerifyBackup, "_restore", full)
+    async with scene.open() as app:
+        number = await schedule(app, service_ids=[1, 2], verify=True)
+        later = await schedule(app, name="later", service_ids=[2])
+        for _ in range(3):
+            await turn(app, NIGHT)
+        assert len(await made(app, number)) == 2
+        assert len(await made(app, later)) == 1
+        assert len(tried) == 2
+
+
+async def test_what_is_due_or_was_missed_is_so_after_a_change_of_something_else(
+    scene: Scene,
+) -> None:
+    async with scene.open() as app:
+        number = await schedule(app)
+        kind = app.immediate["update-schedule"]
+
+        async def change(**values: Any) -> None:
+            await app.runner.change(kind, kind.arguments(schedule="nightly", **values), "test")
+
+        await change(retention_period=60, enabled=True, timezone="UTC")
+        assert (await shown(app, number)).next_run == NIGHT
+        await change(jitter=5)
+        assert (await shown(app, number)).next_run != NIGHT
 
 
 async def test_a_backup_that_is_under_way_still_is_waited_for_and_holds_no_other_schedule_up(

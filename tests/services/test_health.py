@@ -32,6 +32,7 @@ class Round:
         self.hanging: set[int] = set()
         self.pause = 0.02
         self.answers = True
+        self.parameters: dict[str, Any] = {}
 
     @hookimpl
     async def ready(self, service: Any, access: Any) -> Health:
@@ -39,6 +40,7 @@ class Round:
         self.under_way[number] = self.under_way.get(number, 0) + 1
         self.most = max(self.most, self.under_way[number])
         answers = self.answers
+        self.parameters = dict(service.parameters)
         try:
             if number in self.hanging:
                 await anyio.sleep_forever()
@@ -91,6 +93,15 @@ async def test_what_happens_during_a_check_is_seen_by_who_asks_after_it(
             rounds.answers = False
             assert not (await app.observer.check(record)).healthy
         assert first[0].healthy
+
+
+async def test_a_check_goes_by_what_is_recorded_when_it_begins(scene: Scene, rounds: Round) -> None:
+    async with scene.open() as app:
+        record = await app.context.store.read(lambda tx: services.get(tx, "main"))
+        changed = {**record.parameters, "size": "7"}
+        await app.context.store.write(lambda tx: services.update(tx, 1, parameters=changed))
+        assert (await app.observer.check(record)).healthy
+        assert rounds.parameters == changed
 
 
 async def test_who_asks_while_one_is_under_way_gets_an_outcome_even_when_the_first_is_called_away(

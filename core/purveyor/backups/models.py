@@ -91,3 +91,8 @@ class BackupRecord(Record, frozen=True):
         """It was due, and not even begun: stored as failed, for the table of the first version
         knows no other word."""
         return bool(self.metadata.get("skipped"))
+
+    @property
+    def interrupted(self) -> bool:
+        """The daemon ended while it was written."""
+        return bool(self.metadata.get("interrupted"))

@@ -26,7 +26,7 @@ from purveyor.kernel.operations.runner import Runner
 from purveyor.services import hold
 from purveyor.services import store as services
 from purveyor.services.models import ServiceRecord
-from purveyor_hooks import BadInput, PurveyorError, StateUnavailable
+from purveyor_hooks import BadInput, Interrupted, PurveyorError, StateUnavailable
 
 PAUSE = 15.0  # seconds after which a turn that failed is tried again
 # What makes something due. A deletion that failed is none: it would be tried without a rest.
@@ -131,30 +131,40 @@ class Scheduler:
 
     async def turn(self) -> None:
         """What is due now; a schedule whose time passed while nothing ran is made up for once.
-        Nothing is while services are being brought back."""
+        Nothing is while services are being brought back. Raises what kept a schedule from its turn
+        when all others have had theirs."""
         if await self._context.store.read(hold.coming):
             return
+        failed: PurveyorError | None = None
         for listed in await self._context.store.read(backups.schedules):
-            # those before it took as long as their backups: it may be another one by now, or gone
-            schedule = await self._still(listed.id)
-            now = self.alarm.now()
-            if schedule is None:
-                continue
-            number = schedule.id
-            if schedule.enabled and _beyond(schedule, now):
-                after = next_run(schedule, now)
-                await self._context.store.write(
-                    lambda tx: backups.update_schedule(tx, number, next_run=after)  # noqa: B023
-                )
-            elif schedule.enabled and schedule.next_run is not None and schedule.next_run <= now:
-                after = next_run(schedule, now)
-                await self._context.store.write(
-                    lambda tx: backups.begin_run(tx, number, after)  # noqa: B023
-                )
-            # this one, or one that a kill or a full disk has cut off
-            if await self._context.store.read(lambda tx: backups.has_begun(tx, number)):  # noqa: B023
-                await self._go_on(schedule)
+            try:
+                await self._attend(listed.id)
+            except Interrupted:  # the daemon ends
+                raise
+            except PurveyorError as error:
+                failed = failed or error
         await self._expire()
+        if failed is not None:
+            raise failed
+
+    async def _attend(self, number: int) -> None:
+        """One schedule's turn."""
+        # those before it took as long as their backups: it may be another one by now, or gone
+        schedule = await self._still(number)
+        now = self.alarm.now()
+        if schedule is None:
+            return
+        if schedule.enabled and _beyond(schedule, now):
+            after = next_run(schedule, now)
+            await self._context.store.write(
+                lambda tx: backups.update_schedule(tx, number, next_run=after)
+            )
+        elif schedule.enabled and schedule.next_run is not None and schedule.next_run <= now:
+            after = next_run(schedule, now)
+            await self._context.store.write(lambda tx: backups.begin_run(tx, number, after))
+        # this one, or one that a kill or a full disk has cut off
+        if await self._context.store.read(lambda tx: backups.has_begun(tx, number)):
+            await self._go_on(schedule)
 
     async def _go_on(self, schedule: ScheduleRecord) -> None:
         """Make what the run under way has not made yet, and end it; it stays under way for as long
@@ -190,37 +200,16 @@ class Scheduler:
                 if schedule.service_ids
                 else bool(provider and provider.offers("backup"))
             )
-            if not wanted:
-                continue
-            made = await self._context.store.read(
-                lambda tx: backups.made_by_run(tx, schedule.id, service.id)  # noqa: B023
-            )
-            if made is None and (service.desired != "running" or service.state != "active"):
-                why = "it is stopped" if service.state == "active" else f"it is {service.state}"
-                await self._context.store.write(
-                    lambda tx: _skip(tx, self._context, schedule, service, why)  # noqa: B023
-                )
-                ended["skipped"] += 1
-                continue
-            if made is None:
-                given = BackupArguments(
-                    service=str(service.id),
-                    s3_source_id=schedule.s3_source_id,
-                    backup_type=schedule.backup_type,
-                    keep_days=schedule.retention_period,
-                    schedule=schedule.id,
-                )
-                made = await self._find(await self._run("backup", given))
-            ended[_outcome(made)] += 1
-            if made is None or made.state not in ("ok", "suspect"):
-                continue
-            if made.proven_at is None and (schedule.verify or schedule.verify_deep):
-                await self._run(
-                    "verify-backup", VerifyArguments(backup=str(made.id), deep=schedule.verify_deep)
-                )
-            if schedule.retention_count:
-                await self._thin(schedule.id, service.id)
-
+            if wanted:
+                try:
+                    ended[await self._make_one(schedule, service)] += 1
+                except (StateUnavailable, Interrupted):
+                    raise  # the run goes on, later
+                except PurveyorError as error:  # one service keeps no other from its backup
+                    self._context.logger.warning(
+                        "schedule.failed", service=service.slug, error=error.detail
+                    )
+                    ended["failed"] += 1
         if ended["running"]:
             return None
         return LastResult(
@@ -230,6 +219,38 @@ class Scheduler:
             skipped=ended["skipped"],
         )
 
+    async def _make_one(self, schedule: ScheduleRecord, service: ServiceRecord) -> str:
+        """Back one service up, unless the run under way has done so; the answer is what came of
+        it."""
+        made = await self._context.store.read(lambda tx: _made(tx, schedule, service))
+        if made is None and (service.desired != "running" or service.state != "active"):
+            why = "it is stopped" if service.state == "active" else f"it is {service.state}"
+            await self._context.store.write(
+                lambda tx: _skip(tx, self._context, schedule, service, why)
+            )
+            return "skipped"
+        if made is None:
+            given = BackupArguments(
+                service=str(service.id),
+                s3_source_id=schedule.s3_source_id,
+                backup_type=schedule.backup_type,
+                keep_days=schedule.retention_period,
+                schedule=schedule.id,
+            )
+            made = await self._find(await self._run("backup", given))
+        if made is None or made.state not in ("ok", "suspect"):
+            return _outcome(made)
+        number = made.id
+        if (schedule.verify or schedule.verify_deep) and not await self._context.store.read(
+            lambda tx: _was_verified(tx, number)
+        ):
+            await self._run(
+                "verify-backup", VerifyArguments(backup=str(number), deep=schedule.verify_deep)
+            )
+        if schedule.retention_count:
+            await self._thin(schedule.id, service.id)
+        return _outcome(made)
+
     async def _find(self, number: int | None) -> BackupRecord | None:
         if number is None:
             return None
@@ -237,15 +258,20 @@ class Scheduler:
 
     async def _run(self, verb: str, given: BackupArguments | ProveArguments) -> int | None:
         """Run an operation; its failure is told by its own events, and stops nothing else. Raises
-        `StateUnavailable` when it could not even be begun."""
+        `StateUnavailable` when it could not even be begun, `Interrupted` when the daemon ends."""
         try:
             handle = await self._runner.submit(self._operation_types[verb], given, ACTOR)
-            await handle.wait()
-        except StateUnavailable:
+        except (StateUnavailable, Interrupted):
             raise
         except PurveyorError as error:
             self._context.logger.warning("schedule.failed", verb=verb, error=error.detail)
             return None
+        try:
+            await handle.wait()
+        except Interrupted:
+            raise
+        except PurveyorError as error:
+            self._context.logger.warning("schedule.failed", verb=verb, error=error.detail)
         found = await self._context.store.read(lambda tx: operations.get(tx, handle.operation_id))
         return int(found.arguments["backup"])
 
@@ -319,6 +345,26 @@ def _skip(
         "backup.skipped",
         service=service.id,
         data={"id": number, "schedule": schedule.name, "reason": why},
+    )
+
+
+def _made(tx: Tx, schedule: ScheduleRecord, service: ServiceRecord) -> BackupRecord | None:
+    """What the run under way has made of a service. A backup that was cut off by the daemon's end is
+    made once more, and no more than that: it may be what ends the daemon."""
+    made = backups.made_by_run(tx, schedule.id, service.id)
+    if len(made) == 1 and made[0].state == "failed" and made[0].interrupted:
+        return None
+    return made[0] if made else None
+
+
+def _was_verified(tx: Tx, number: int) -> bool:
+    """Whether a backup's verification was begun, whatever came of it."""
+    return bool(
+        tx.value(
+            "SELECT 1 FROM operations WHERE verb = 'verify-backup' "
+            "AND json_extract(arguments, '$.backup') = ?",
+            [number],
+        )
     )
 
 

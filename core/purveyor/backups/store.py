@@ -219,14 +219,14 @@ def has_begun(tx: Tx, number: int) -> bool:
     return tx.value("SELECT under_way FROM schedules WHERE id = ?", [number]) is not None
 
 
-def made_by_run(tx: Tx, number: int, service_id: int) -> BackupRecord | None:
-    """The backup of a service that the run under way has made, or begun."""
-    row = tx.row(
+def made_by_run(tx: Tx, number: int, service_id: int) -> list[BackupRecord]:
+    """The backups of a service that the run under way has made, or begun, newest first."""
+    rows = tx.rows(
         "SELECT backups.* FROM backups JOIN schedules ON schedules.id = backups.schedule_id "
         "WHERE schedules.id = ? AND service_id = ? AND backups.id > under_way ORDER BY backups.id DESC",
         [number, service_id],
     )
-    return _backup(tx, row) if row is not None else None
+    return [_backup(tx, row) for row in rows]
 
 
 def end_run(tx: Tx, number: int, result: LastResult | None) -> None:

@@ -116,9 +116,11 @@ class ServiceController:
         reason = trouble(found, expected, record.container_name)
         if found is None:
             return reason
-        if self._networks.strays(found, expected):
+        told = self._repairs.started_again(subject, found)
+        # what was being told to a container when the power went may be there in part
+        if told or self._networks.strays(found, expected):
             await self._networks.join(record.id)
-        if (told := self._repairs.started_again(subject, found)) and not reason:
+        if told and not reason:
             await self._incidents.tell(subject, told)
         return reason
 

@@ -13,6 +13,7 @@ from purveyor.context import Context
 from purveyor.docker.labels import SERVICE, id_in
 from purveyor.docker.models import Found
 from purveyor.services import samples
+from purveyor.services import store as services
 from purveyor.services.handle import handle_of
 from purveyor.services.incidents import Incidents, Subject
 from purveyor.services.models import ServiceRecord
@@ -288,6 +289,9 @@ class Observer:
             mine.ended.set()
 
     async def _check(self, record: ServiceRecord) -> Checked:
+        # as it is now: who began this look may have read it before an operation changed it
+        now_recorded = await self._context.store.read(lambda tx: services.find(tx, record.id))
+        record = now_recorded or record
         service = handle_of(self._context, record)
         started = perf_counter()
         health: Health = await self._provision.health(service)

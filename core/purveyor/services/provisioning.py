@@ -188,15 +188,15 @@ class Provisioner:
         by_id = msgspec.structs.replace(spec, image=record.image_id)
         digests = [digest(item, published, engine.namespace) for item in (spec, by_id)]
         told: str | None = None
-        fits = found is not None and _matches(found, record, digests, engine.namespace)
-        files = [] if fits and found and found.holds_on else await self._certify(record, spec)
-        if fits and found:
+        if found and _matches(found, record, digests, engine.namespace):
             container_id = found.id
-            if files:
-                await engine.containers.put(container_id, files)
+            if not found.holds_on:
+                await engine.containers.put(container_id, await self._certify(record, spec))
         else:
             if found:
                 await engine.containers.remove(found.id)
+            # once nothing shows the one of before any more
+            files = await self._certify(record, spec)
             if (told := await self._networks.ownership(record.id)) is not None:
                 files += ownership_files(told)
             container_id = await engine.containers.create(

@@ -27,6 +27,9 @@ from purveyor.services.parameters import alike
 from purveyor_hooks import Failed, Finding, Inventory, NotFound
 
 SCRATCH = "scratch"
+# what a switch changes of a service; an upgrade may change the last as well
+SWITCHED = ("volume_id", "image", "image_id", "image_environment", "desired")
+PUT_BACK = (*SWITCHED, "parameters")
 Came = Callable[[], Awaitable[Sequence[HeldBinding]]]  # whose data it is that a service gets
 FEW = 5
 PURGE_DEADLINE = 3600.0
@@ -328,8 +331,7 @@ def forget_made(tx: Tx, context: Context, service_id: int) -> None:
 
 def before(record: ServiceRecord) -> dict[str, Any]:
     """What a switch changes of a service, to put it back."""
-    names = ("volume_id", "image", "image_id", "image_environment", "desired")
-    return {name: getattr(record, name) for name in names}
+    return {name: getattr(record, name) for name in SWITCHED}
 
 
 def _switch(tx: Tx, operation: OperationRecord, service_id: int, scratch_id: int) -> None:
@@ -371,7 +373,8 @@ def _switch_back(
         facts = {"before": f"the undo of operation {operation.id}"}
         services.keep_volume(tx, record.volume_id, record, facts, held)
         services.update(tx, scratch_id, volume_id=None)
-    services.update(tx, service_id, **operation.private)
+    was = {name: value for name, value in operation.private.items() if name in PUT_BACK}
+    services.update(tx, service_id, **was)
 
 
 def unpacker(record: ServiceRecord) -> str:

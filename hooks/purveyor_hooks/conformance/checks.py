@@ -61,7 +61,10 @@ class Check(NamedTuple):
         for earlier in _groundwork(self):
             if earlier.name not in bench.looked:
                 with suppress(Unclaimed):
-                    earlier.look(bench)
+                    outcome = earlier.look(bench)
+                    if not outcome.kept:
+                        seen = f"before it, {earlier.promise}: {outcome.seen}"
+                        return Outcome(self.name, self.promise, outcome.hooks, seen)
         bench.looked.add(self.name)
         try:
             seen = self.run(bench) or ""

@@ -150,7 +150,8 @@ async def write_once(
 
     def begin(tx: Tx) -> bool:
         backup = backups.get(tx, number)
-        backups.update(tx, number, metadata={**backup.metadata, "begun": True})
+        known = {"begun": True} | ({"interrupted": True} if backup.metadata.get("begun") else {})
+        backups.update(tx, number, metadata={**backup.metadata, **known})
         return bool(backup.metadata.get("begun"))
 
     if await store.write(begin):

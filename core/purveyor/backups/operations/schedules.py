@@ -6,6 +6,7 @@ import msgspec
 
 from purveyor.backups import scheduler
 from purveyor.backups import store as backups
+from purveyor.backups.models import ScheduleRecord
 from purveyor.backups.schemas import ScheduleChange, ScheduleRequest
 from purveyor.kernel.actors import Who
 from purveyor.kernel.db import Tx
@@ -71,10 +72,18 @@ class UpdateSchedule(_OnSchedule):
             values["s3_source_id"] = None if where == "" else backups.source(tx, where).id
         new = msgspec.structs.replace(record, **values)
         scheduler.check(new.name, new.retention_period, new.retention_count, new.jitter)
-        due = scheduler.next_run(new, tx.now)  # also of one that cannot be read
-        backups.update_schedule(tx, record.id, **values, next_run=due)
-        tx.emit("schedule.updated", data={"id": record.id, "changes": sorted(values)})
+        due = scheduler.next_run(new, tx.now)  # refuses one that cannot be read
+        if _times(new) != _times(record):  # else what is due, or was missed, stays due
+            values["next_run"] = due
+        backups.update_schedule(tx, record.id, **values)
+        changes = sorted(values.keys() - {"next_run"})
+        tx.emit("schedule.updated", data={"id": record.id, "changes": changes})
         return Result(answer=backups.schedule(tx, record.id), subject=new.name)
+
+
+def _times(record: ScheduleRecord) -> tuple[object, ...]:
+    """What decides when a schedule runs."""
+    return record.schedule_expression, record.timezone, record.jitter, record.enabled
 
 
 class DeleteSchedule(_OnSchedule):
